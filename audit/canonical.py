@@ -1,0 +1,131 @@
+"""The canonical bytes of an event: what is hashed, and how personal values are kept out of it.
+
+Pure functions, no database. An *entry* is the RFC 8785 form of an event in which every personal
+value is replaced by a salted digest made as in RFC 9901 (selective disclosure), so that a value
+can be forgotten without any hash changing. The *leaf* of the log's Merkle tree is the entry's
+hash as in RFC 6962, section 2.1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import rfc8785
+
+ENTRY_VERSION = 1
+"""Fixes every algorithm in this module; a changed form is a new version beside this one."""
+
+SALT_BYTES = 32
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly (RFC 8785, appendix D)."""
+
+UNKNOWN_KEYS = "context"
+"""The digest's name for all context keys that the catalogue did not know, as one object."""
+
+_IPV4_RANGE = 2**32
+
+
+def jcs(value: Any) -> bytes:
+    """The JSON Canonicalization Scheme (RFC 8785) of a value made of JSON's types."""
+    return rfc8785.dumps(value)
+
+
+def time_text(at: datetime) -> str:
+    """An aware time as entries and exports show it: UTC, six digits, ``Z``."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """An address as PostgreSQL's ``host(inet)`` prints it, an IPv4-mapped one as IPv4.
+
+    PostgreSQL writes the lowest 2^32 IPv6 addresses in dotted form (``::0.0.0.2``), except ``::``
+    and ``::1``; Python never does. What is hashed has to be what is read back.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        if 1 < int(address) < _IPV4_RANGE:
+            return f"::{ipaddress.IPv4Address(int(address))}"
+    return str(address)
+
+
+def disclosure(salt: bytes, name: str, value: Any) -> str:
+    """What is handed to an assessor to reveal one personal value, and no other (RFC 9901).
+
+    `salt` is the event's salt; each name gets a salt of its own, derived from it.
+    """
+    own_salt = hashlib.sha256(salt + name.encode()).digest()[:16]
+    return _b64url(jcs([_b64url(own_salt), name, value]))
+
+
+def digest(disclosed: str) -> str:
+    """The digest that stands in the entry for a disclosure (RFC 9901, section 4.2.3)."""
+    return _b64url(hashlib.sha256(disclosed.encode("ascii")).digest())
+
+
+def digests(salt: bytes, personal: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each personal value, by name."""
+    return {name: digest(disclosure(salt, name, value)) for name, value in personal.items()}
+
+
+def personal_values(
+    fields: Mapping[str, Any], context: Mapping[str, Any], known: frozenset[str]
+) -> dict[str, Any]:
+    """The personal part of an event under the names of its digests.
+
+    `fields` are the event's own personal fields, None where absent; `context` its personal context;
+    `known` the keys of it that get a digest each (``context.KEY``). All others share one digest.
+    """
+    values = {name: value for name, value in fields.items() if value is not None}
+    values |= {f"context.{key}": value for key, value in context.items() if key in known}
+    if unknown := {key: value for key, value in context.items() if key not in known}:
+        values[UNKNOWN_KEYS] = unknown
+    return values
+
+
+def known_keys(names: Mapping[str, Any]) -> frozenset[str]:
+    """The context keys that have a digest of their own, read off an event's stored digests.
+
+    The catalogue may have learnt more keys since; the stored event is bound by what it knew then.
+    """
+    prefix = f"{UNKNOWN_KEYS}."
+    return frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
+def entry(origin: str, fields: Mapping[str, Any], personal_digests: Mapping[str, str]) -> bytes:
+    """The canonical bytes of an event: absent (None or empty) fields left out, `context` kept.
+
+    `fields` are the event's plain fields by name, with aware datetimes and a UUID as they are.
+    """
+    present = {
+        name: _plain(value) for name, value in fields.items() if value not in (None, "", [], {})
+    }
+    return jcs(
+        present
+        | {
+            "v": ENTRY_VERSION,
+            "log": origin,
+            "context": fields["context"],
+            "personal": dict(personal_digests),
+        }
+    )
+
+
+def leaf(entry_bytes: bytes) -> bytes:
+    """The 32 bytes of the entry's leaf in the Merkle tree (RFC 6962, section 2.1)."""
+    return hashlib.sha256(b"\x00" + entry_bytes).digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return time_text(value)
+    return value if isinstance(value, str | int | list | dict) else str(value)
+
+
+def _b64url(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

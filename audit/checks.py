@@ -1,0 +1,68 @@
+"""System checks of what a deployment can get wrong; run by `migrate` and `check --database`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+
+from audit import grants
+from audit.models import Log
+
+_UNGUARDED = """
+    SELECT oid::regclass::text FROM pg_class
+    WHERE (oid = to_regclass(%(table)s) OR oid IN (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(table)s)))
+      AND NOT EXISTS (SELECT FROM pg_trigger
+                      WHERE tgrelid = pg_class.oid AND tgname = 'append_only' AND tgenabled = 'A')
+"""
+
+
+@register(Tags.database)
+def check_evidence(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """The guard stands on every table of evidence, web does not own it, the log has its name."""
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s)", [grants.EVIDENCE])
+            if cursor.fetchone()[0] is None:
+                continue
+            cursor.execute(_UNGUARDED, {"table": grants.EVIDENCE})
+            messages += [_unguarded(table) for (table,) in cursor.fetchall()]
+            cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = %s", ["audit_log"])
+            if cursor.fetchone()[0] == grants.role_names()["web"]:
+                messages.append(_one_role())
+        messages += _check_origin(alias)
+    return messages
+
+
+def _check_origin(alias: str) -> list[CheckMessage]:
+    stored = Log.objects.using(alias).values_list("origin", flat=True).first()
+    if stored in (None, settings.AUDITPORTAL_ORIGIN):
+        return []
+    return [
+        Error(
+            f"The database holds the log {stored!r}, not {settings.AUDITPORTAL_ORIGIN!r}.",
+            hint="A log keeps its name for good: set AUDITPORTAL_ORIGIN to it.",
+            id="audit.E002",
+        )
+    ]
+
+
+def _unguarded(table: str) -> CheckMessage:
+    return Error(
+        f"The table {table} has no guard: its events could be changed.",
+        hint=f"As the owner: SELECT audit_guard('{table}')",
+        id="audit.E001",
+    )
+
+
+def _one_role() -> CheckMessage:
+    return Warning(
+        "The web role owns the evidence, so it could drop the guard.",
+        hint="Give DATABASE_URL, DATABASE_MIGRATION_URL and DATABASE_WORKER_URL a role each.",
+        id="audit.W001",
+    )

@@ -1,0 +1,300 @@
+"""What a filter means: one FilterSet for the admin's list, the API, exports and reports.
+
+Every filter lives in the URL under a fixed name; repeated values mean 'any of'. An unknown
+parameter or a bad value is an error, never ignored: a list that silently shows more or less than
+was asked for is no evidence.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from functools import partial, reduce
+from operator import or_
+from typing import Any
+
+import django_filters
+from django import forms
+from django.contrib.postgres.search import SearchQuery
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import QueryDict
+
+from audit import canonical, enums, periods
+from audit.models import AuditEvent
+
+MAX_VALUES = 200
+"""How many values one filter takes: enough for every action, too few to be a denial of service."""
+
+MAX_LENGTH = 2_048
+"""How long one value may be, in characters."""
+
+
+class BadFilter(ValueError):
+    """A parameter is unknown or its value bad. `errors` has the messages by parameter."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{name}: {' '.join(texts)}" for name, texts in errors.items()))
+        self.errors = errors
+
+
+# --- how values are read -----------------------------------------------------------------------
+
+
+class ValuesInput(forms.TextInput):
+    """A text input whose name may stand in the URL more than once."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        return [value for value in data.getlist(name) if value.strip()]
+
+
+class ValuesField(forms.Field):
+    """Several values, each read by `read`, which raises `ValueError` for a bad one."""
+
+    widget = ValuesInput
+
+    def __init__(self, *, read: Callable[[str], Any] = str.strip, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.read = read
+
+    def to_python(self, values: list[str] | None) -> list[Any]:
+        values = values or []
+        if len(values) > MAX_VALUES:
+            raise ValidationError(f"{len(values)} values, at most {MAX_VALUES} are taken")
+        return [self._read(value) for value in values]
+
+    def _read(self, value: str) -> Any:
+        if "\0" in value or len(value) > MAX_LENGTH:
+            raise ValidationError(f"has to be text of up to {MAX_LENGTH} characters")
+        try:
+            return self.read(value)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+
+
+class AnyOf(django_filters.Filter):
+    """Keeps the events for which one of the given values holds; `where` makes the condition."""
+
+    field_class = ValuesField
+
+    def __init__(self, where: Callable[[list[Any]], Q], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.where = where
+
+    def filter(self, queryset: QuerySet[AuditEvent], values: list[Any]) -> QuerySet[AuditEvent]:
+        return queryset.filter(self.where(values)) if values else queryset
+
+
+def one_of(known: Iterable[str], value: str) -> str:
+    """The value, if it is a known one. Raises `ValueError` naming the choices."""
+    if value in known:
+        return value
+    names = sorted(known)
+    listed = ", ".join(names) if len(names) < 20 else f"{', '.join(names[:5])}, …"
+    raise ValueError(f"{value[:64]!r} is none of {listed}")
+
+
+def network(value: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An address or a network in CIDR notation, IPv4-mapped addresses as IPv4."""
+    try:
+        found = ipaddress.ip_network(value.strip(), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{value[:64]!r} is no address or network such as 192.0.2.7 or 192.0.2.0/24"
+        ) from None
+    if "%" in value:
+        raise ValueError("an address with a zone is not stored")
+    address = found.network_address
+    if isinstance(address, ipaddress.IPv6Address) and found.prefixlen >= 96 and address.ipv4_mapped:
+        return ipaddress.ip_network(f"{address.ipv4_mapped}/{found.prefixlen - 96}")
+    return found
+
+
+def moment(value: str) -> periods.Moment:
+    """A time, a day or a distance from now; see `audit.periods`."""
+    return periods.moment(value, datetime.now(UTC))
+
+
+def key_value(value: str) -> tuple[str, str]:
+    """A context key and its value, written ``key:value``."""
+    key, colon, wanted = value.partition(":")
+    if not (colon and key.strip() and wanted.strip()):
+        raise ValueError(f"{value[:64]!r} is not written as key:value, like reason:timeout")
+    return key.strip(), wanted.strip()
+
+
+# --- what they mean ----------------------------------------------------------------------------
+
+
+@models.GenericIPAddressField.register_lookup
+class Within(models.Lookup):
+    """``ip_address <<= network``, which a B-tree index on inet serves."""
+
+    lookup_name = "within"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        left, params = compiler.compile(self.lhs)
+        return f"{left} <<= %s::inet", [*params, str(self.rhs)]
+
+
+def field_is(name: str, values: list[Any]) -> Q:
+    return Q(**{f"{name}__in": values})
+
+
+def framework_is(values: list[str]) -> Q:
+    wanted = [c.value for c in enums.Category if not set(values).isdisjoint(c.frameworks)]
+    return Q(category__in=wanted)
+
+
+def operation_is(values: list[str]) -> Q:
+    return Q(action__in=[member.value for name in values for member in enums.OPERATIONS[name]])
+
+
+def address_within(values: list[Any]) -> Q:
+    return reduce(or_, (Q(ip_address__within=value) for value in values))
+
+
+def not_before(name: str, values: list[periods.Moment]) -> Q:
+    return Q(**{f"{name}__gte": min(value.start for value in values)})
+
+
+def not_after(name: str, values: list[periods.Moment]) -> Q:
+    last = max(values, key=lambda value: value.until)
+    return Q(**{f"{name}__lte" if last.start == last.until else f"{name}__lt": last.until})
+
+
+def context_has(values: list[tuple[str, str]]) -> Q:
+    """A key with this value, as text, number or boolean, or as one item of a list.
+
+    Containment, so that the GIN indexes serve it.
+    """
+    return reduce(
+        or_,
+        (
+            Q(**{f"{column}__contains": {key: candidate}})
+            for key, text in values
+            for candidate in _readings(text)
+            for column in ("context", "personal_context")
+        ),
+    )
+
+
+def _readings(text: str) -> list[Any]:
+    readings: list[Any] = [text, [text]]
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return readings
+    if isinstance(value, bool | int | float) and abs(value) <= canonical.MAX_INTEGER:
+        readings += [value, [value]]
+    return readings
+
+
+SEARCHED = ("user_id", "subject_id", "resource_id", "user_agent", "correlation_id", "request_id")
+"""The fields that free text looks into, beside all of the context."""
+
+_DOCUMENT = (
+    "to_tsvector('simple', concat_ws(' ', "
+    + ", ".join(f"audit_auditevent.{name}" for name in SEARCHED)
+    + ")) || jsonb_to_tsvector('simple', audit_auditevent.context, '[\"all\"]')"
+    + " || jsonb_to_tsvector('simple', coalesce(audit_auditevent.personal_context, '{}'),"
+    + " '[\"all\"]')"
+)
+
+
+class WordsFilter(AnyOf):
+    """Events that hold all the words of a text, anywhere in the context or the personal fields."""
+
+    def filter(self, queryset: QuerySet[AuditEvent], values: list[str]) -> QuerySet[AuditEvent]:
+        if not values:
+            return queryset
+        query = reduce(or_, (SearchQuery(value, config="simple") for value in values))
+        return queryset.annotate(_document=RawSQL(_DOCUMENT, [])).filter(_document=query)
+
+
+# --- the filter itself -------------------------------------------------------------------------
+
+
+def _text(name: str) -> AnyOf:
+    return AnyOf(partial(field_is, name))
+
+
+def _choice(where: Callable[[list[str]], Q], known: Collection[str]) -> AnyOf:
+    return AnyOf(where, read=partial(one_of, known))
+
+
+class AuditEventFilter(django_filters.FilterSet):
+    """The filters of events, by their names in every URL.
+
+    `besides` are parameters of the page itself (paging, columns), which filter nothing.
+    """
+
+    category = _choice(partial(field_is, "category"), [c.value for c in enums.Category])
+    framework = _choice(framework_is, [f.value for f in enums.Framework])
+    operation = _choice(operation_is, enums.OPERATIONS)
+    action = _choice(partial(field_is, "action"), enums.ACTIONS)
+    outcome = _choice(partial(field_is, "outcome"), [o.value for o in enums.Outcome])
+    source = _text("source")
+    user_id = _text("user_id")
+    resource_type = _text("resource_type")
+    resource_id = _text("resource_id")
+    correlation_id = _text("correlation_id")
+    ip = AnyOf(address_within, read=network)
+    occurred_after = AnyOf(partial(not_before, "occurred_at"), read=moment)
+    occurred_before = AnyOf(partial(not_after, "occurred_at"), read=moment)
+    recorded_after = AnyOf(partial(not_before, "recorded_at"), read=moment)
+    recorded_before = AnyOf(partial(not_after, "recorded_at"), read=moment)
+    context = AnyOf(context_has, read=key_value)
+    q = WordsFilter(lambda values: Q())
+
+    class Meta:
+        model = AuditEvent
+        fields: list[str] = []
+
+    def __init__(
+        self,
+        data: QueryDict,
+        queryset: QuerySet[AuditEvent] | None = None,
+        *,
+        besides: Collection[str] = (),
+    ) -> None:
+        super().__init__(data, AuditEvent.objects.all() if queryset is None else queryset)
+        self._unknown = [name for name in data if name not in self.filters and name not in besides]
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """The messages about unknown parameters and bad values, by parameter."""
+        found = {name: [str(text) for text in texts] for name, texts in self.form.errors.items()}
+        for name in self._unknown:
+            found[name[:64]] = [
+                f"there is no such parameter; filters are {', '.join(self.filters)}"
+            ]
+        for kind in ("occurred", "recorded"):
+            if not found and self._turned_round(kind):
+                found[f"{kind}_after"] = [f"lies after {kind}_before"]
+        return found
+
+    def _turned_round(self, kind: str) -> bool:
+        after = self.form.cleaned_data.get(f"{kind}_after")
+        before = self.form.cleaned_data.get(f"{kind}_before")
+        return bool(after and before) and min(a.start for a in after) > max(b.until for b in before)
+
+    def events(self) -> QuerySet[AuditEvent]:
+        """The events that the filter keeps, newest first. Raises `BadFilter`."""
+        if self.problems:
+            raise BadFilter(self.problems)
+        return self.qs.order_by(F("occurred_at").desc(), F("id").desc())
+
+    def given(self) -> list[tuple[str, str]]:
+        """The filters in force as written, in the order of the filters."""
+        return [
+            (name, value)
+            for name in self.filters
+            for value in self.data.getlist(name)
+            if value.strip()
+        ]

@@ -1,0 +1,63 @@
+"""What each database role may do: the owner migrates, web and worker get what stands here.
+
+Applied after every `migrate`, as the owner. The web role writes evidence and runs the admin; the
+worker takes what is pending. Neither owns a table, so neither can drop the guard.
+"""
+
+from __future__ import annotations
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+EVIDENCE = "audit_auditevent"
+
+# UPDATE, DELETE and TRUNCATE are granted on evidence only so that it is the guard that answers,
+# in words, rather than a bare 'permission denied'; the guard refuses them to every role, always.
+GUARDED = "SELECT, UPDATE, DELETE, TRUNCATE"
+
+GRANTS = {
+    EVIDENCE: {"web": f"INSERT, {GUARDED}", "worker": GUARDED},
+    "audit_pending": {"web": "INSERT", "worker": "SELECT, DELETE"},
+    "audit_log": {"web": "SELECT", "worker": "SELECT"},
+    "django_migrations": {"web": "SELECT", "worker": "SELECT"},
+}
+EVERY_OTHER_TABLE = {"web": "SELECT, INSERT, UPDATE, DELETE", "worker": "SELECT"}
+
+_TABLES = """
+    SELECT table_.oid::regclass::text, coalesce(parent.relname, table_.relname)
+    FROM pg_class table_
+    LEFT JOIN pg_inherits ON inhrelid = table_.oid
+    LEFT JOIN pg_class parent ON parent.oid = inhparent
+    WHERE table_.relkind IN ('r', 'p') AND table_.relnamespace = 'public'::regnamespace
+"""
+
+
+def apply(connection: BaseDatabaseWrapper) -> None:
+    """Give the web and worker roles exactly the rights that stand above, on every table.
+
+    A role that is the owner itself (a deployment with one role) is passed over: the system check
+    `audit.W001` speaks of that.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        owner = cursor.fetchone()[0]
+        cursor.execute(_TABLES)
+        tables = cursor.fetchall()
+        for role, name in role_names().items():
+            if name == owner:
+                continue
+            quoted = connection.ops.quote_name(name)
+            cursor.execute(f"GRANT USAGE ON SCHEMA public TO {quoted}")
+            for table, relation in tables:
+                cursor.execute(f"REVOKE ALL ON {table} FROM {quoted}")
+                if rights := GRANTS.get(relation, EVERY_OTHER_TABLE)[role]:
+                    cursor.execute(f"GRANT {rights} ON {table} TO {quoted}")
+            cursor.execute(f"GRANT EXECUTE ON FUNCTION audit_make_partition(date) TO {quoted}")
+
+
+def role_names() -> dict[str, str]:
+    """The login names of the web and the worker role, from the settings."""
+    return {
+        "web": connections["default"].settings_dict["USER"],
+        "worker": connections["worker"].settings_dict["USER"],
+    }

@@ -1,0 +1,405 @@
+"""The one way in: every event of every application, and the portal's own, is written here.
+
+`ingest` checks all rows, then stores all of them with one COPY and one pending row for the sealer,
+in one transaction, or stores none and raises `Rejected` with every fault of every row.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, connections, transaction
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from audit import canonical, partitions, wire
+from audit.enums import PortalAction
+from audit.models import ENTRY_FIELDS, AuditEvent, Log, Pending
+
+PAST = timedelta(days=31)
+FUTURE = timedelta(minutes=10)
+"""How far an id's time may lie from the portal's clock: a client's spool may be weeks late."""
+
+PORTAL = "auditportal"
+"""The source of the portal's own events; no API key can have it."""
+
+_RETRIES = 5
+"""How often a batch whose ids others are storing at the same time is tried again."""
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an application gets for an accepted event. `leaf_hash` has 32 bytes."""
+
+    id: UUID
+    recorded_at: datetime
+    leaf_hash: bytes
+    warnings: tuple[wire.Warning, ...]
+
+
+class Rejected(ValueError):
+    """Nothing of the batch was stored. `faults` name each bad row by its index."""
+
+    def __init__(self, faults: Sequence[wire.Fault]) -> None:
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = tuple(faults)
+
+
+class Conflict(Rejected):
+    """An id is taken by an event with other content."""
+
+
+def now() -> datetime:
+    """The portal's clock: aware, UTC, microseconds."""
+    return datetime.now(UTC)
+
+
+def ingest(
+    rows: Iterable[Any],
+    *,
+    source: str,
+    key: str = "",
+    clock: Clock = now,
+    using: str = "default",
+) -> list[Receipt]:
+    """Store events, all or none, and return their receipts in the order given.
+
+    `rows` are events in the wire format as `wire.decode` gives them; one that could not be decoded
+    may stand as the `wire.Unreadable` itself. `source` and the prefix of the API key come from who
+    is asking, never from the row. A `clock` of one's own is for demos and tests only.
+    Raises `Rejected` where a row is refused and `Conflict` where an id is taken.
+    """
+    _require_own_clock_in_demo(clock)
+    at = clock()
+    events = read_all(rows)
+    _refuse_portal_actions(events, source)
+    _refuse_far_ids(events, at)
+    batch = _Batch(at=at, source=source, key=key, origin=origin(using), using=using)
+    _assign_ids(events, at)
+    return _store(batch, events)
+
+
+def read_all(rows: Iterable[Any]) -> list[wire.Event]:
+    """All rows as events. Raises `Rejected` with every fault of every row."""
+    events, faults = [], []
+    for index, row in enumerate(rows):
+        try:
+            if isinstance(row, wire.Unreadable):
+                raise row
+            events.append(wire.read(row))
+        except wire.Unreadable as unreadable:
+            faults.extend(replace(fault, index=index) for fault in unreadable.faults)
+    if faults:
+        raise Rejected(faults)
+    return events
+
+
+def origin(using: str = "default") -> str:
+    """The name of this log, from the database. Raises where the settings name another.
+
+    It is read once a process and database: it can never change.
+    """
+    name = connections[using].settings_dict["NAME"]
+    if name not in _origins:
+        stored = Log.objects.using(using).values_list("origin", flat=True).first()
+        if stored is None:
+            raise ImproperlyConfigured("the database has no log yet: run 'manage.py migrate'")
+        if stored != settings.AUDITPORTAL_ORIGIN:
+            raise ImproperlyConfigured(
+                f"this database holds the log {stored!r}, AUDITPORTAL_ORIGIN says "
+                f"{settings.AUDITPORTAL_ORIGIN!r}: a log keeps its name for good"
+            )
+        _origins[name] = stored
+    return _origins[name]
+
+
+_origins: dict[str, str] = {}
+
+
+def is_demo(origin: str) -> bool:
+    """Whether a log's name says that it holds made-up events (``demo`` as a part of it)."""
+    return "demo" in re.split(r"[./-]", origin)
+
+
+# --- before the database -----------------------------------------------------------------------
+
+
+def _require_own_clock_in_demo(clock: Clock) -> None:
+    if clock is not now and not is_demo(settings.AUDITPORTAL_ORIGIN):
+        raise ImproperlyConfigured("only a demo's log (AUDITPORTAL_ORIGIN) takes another clock")
+
+
+def _refuse_portal_actions(events: Sequence[wire.Event], source: str) -> None:
+    faults = [
+        wire.Fault(
+            "reserved_action",
+            f"{event.action.value} is written by the portal itself, never by an application",
+            "/action",
+            index,
+        )
+        for index, event in enumerate(events)
+        if source != PORTAL and isinstance(event.action, PortalAction)
+    ]
+    if faults:
+        raise Rejected(faults)
+
+
+def _refuse_far_ids(events: Sequence[wire.Event], at: datetime) -> None:
+    earliest, latest = _milliseconds(at - PAST), _milliseconds(at + FUTURE)
+    faults = [
+        wire.Fault(
+            "id_out_of_bounds",
+            f"the time in the id lies more than {PAST.days} days before or "
+            f"{FUTURE.seconds // 60} minutes after the portal's clock "
+            f"({canonical.time_text(at)})",
+            "/id",
+            index,
+        )
+        for index, event in enumerate(events)
+        if event.id is not None and not earliest <= event.id.int >> 80 <= latest
+    ]
+    if faults:
+        raise Rejected(faults)
+
+
+def _assign_ids(events: Sequence[wire.Event], at: datetime) -> None:
+    """Give each event without an id a UUIDv7 of this moment; in a batch they sort as given.
+
+    RFC 9562, section 6.2, method 1: the 26 bits after the time count, 48 bits are random.
+    """
+    for count, event in enumerate(events):
+        if event.id is None:
+            above, below = divmod(count, 2**14)
+            high = _milliseconds(at) << 16 | 0x7000 | above
+            low = 0b10 << 62 | below << 48 | int.from_bytes(os.urandom(6))
+            event.id = UUID(int=high << 64 | low)
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+# --- into the database -------------------------------------------------------------------------
+
+COLUMNS = (
+    *ENTRY_FIELDS, "entry_version", "digests", "leaf_hash",
+    *wire.PERSONAL_FIELDS, "personal_context", "salt",
+)  # fmt: skip
+
+_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
+    table=sql.Identifier(AuditEvent._meta.db_table),
+    columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What all events of one call share."""
+
+    at: datetime
+    source: str
+    key: str
+    origin: str
+    using: str
+
+
+def _store(batch: _Batch, events: Sequence[wire.Event]) -> list[Receipt]:
+    """Store the events that are not stored yet; answer the others as they were answered first.
+
+    That some are stored already is found out by the primary key alone, so that a batch of new
+    events pays nothing for it. Rows go in by id: two batches that overlap wait, never deadlock.
+    """
+    _ensure_partitions(batch, events)
+    _refuse_duplicates(events)
+    rows = _rows(batch, events)
+    stored: dict[UUID, AuditEvent] = {}
+    for _ in range(_RETRIES):
+        try:
+            with transaction.atomic(using=batch.using):
+                _write(batch, [rows[id_] for id_ in sorted(rows.keys() - stored.keys())])
+        except IntegrityError:
+            stored |= _stored(batch, rows)
+            _refuse_conflicts(batch, events, stored)
+        else:
+            return _receipts(events, rows, stored)
+    raise IntegrityError(f"others kept storing the same ids in {_RETRIES} attempts; try again")
+
+
+def _write(batch: _Batch, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    connection = connections[batch.using]
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for row in rows:
+            copy.write_row([row[name] for name in COLUMNS])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {Pending._meta.db_table} (ids, leaves, created_at) VALUES (%s, %s, %s)",
+            [[row["id"] for row in rows], [row["leaf_hash"] for row in rows], batch.at],
+        )
+
+
+def _rows(batch: _Batch, events: Sequence[wire.Event]) -> dict[UUID, dict[str, Any]]:
+    """The rows of the events by id. Raises `Rejected` where an entry is too large."""
+    rows: dict[UUID, dict[str, Any]] = {}
+    faults = []
+    for index, event in enumerate(events):
+        try:
+            if _id(event) not in rows:
+                rows[_id(event)] = _row(batch, event)
+        except wire.Unreadable as unreadable:
+            faults.extend(replace(fault, index=index) for fault in unreadable.faults)
+    if faults:
+        raise Rejected(faults)
+    return rows
+
+
+def _row(batch: _Batch, event: wire.Event) -> dict[str, Any]:
+    """The columns of an event: its salt, digests, entry and leaf are made here, once."""
+    salt = os.urandom(canonical.SALT_BYTES)
+    known = frozenset(event.personal_context) & event.action.keys_by_name.keys()
+    personal = {name: getattr(event, name) for name in wire.PERSONAL_FIELDS}
+    digests = canonical.digests(
+        salt, canonical.personal_values(personal, event.personal_context, known)
+    )
+    fields = {
+        "id": event.id,
+        "recorded_at": batch.at,
+        "occurred_at": event.occurred_at or batch.at,
+        "action": event.action.value,
+        "category": event.action.category.value,
+        "outcome": event.action.outcome.value,
+        "source": batch.source,
+        "key": batch.key,
+        "actor_type": event.actor_type,
+        "resource_type": event.resource_type,
+        "correlation_id": event.correlation_id,
+        "request_id": event.request_id,
+        "source_seq": event.source_seq,
+        "purpose": event.purpose,
+        "changed": event.changed,
+        "context": event.context,
+    }
+    leaf = canonical.leaf(_sized_entry(canonical.entry(batch.origin, fields, digests)))
+    return (
+        fields
+        | personal
+        | {
+            "context": Jsonb(event.context),
+            "entry_version": canonical.ENTRY_VERSION,
+            "digests": Jsonb(digests),
+            "leaf_hash": leaf,
+            "personal_context": Jsonb(event.personal_context),
+            "salt": salt,
+        }
+    )
+
+
+def _sized_entry(entry: bytes) -> bytes:
+    if len(entry) > wire.MAX_EVENT_BYTES:
+        detail = f"its entry has {len(entry)} bytes, at most {wire.MAX_EVENT_BYTES} are kept"
+        raise wire.Unreadable(wire.Fault("too_large", detail))
+    return entry
+
+
+def _ensure_partitions(batch: _Batch, events: Iterable[wire.Event]) -> None:
+    """Have the months' partitions made where this process has not seen them yet."""
+    months = {partitions.month_of(event.id) for event in events if event.id}
+    database = connections[batch.using].settings_dict["NAME"]
+    if missing := {(database, month) for month in months} - _seen_partitions:
+        partitions.ensure(connections[batch.using], sorted(month for _, month in missing))
+        if not connections[batch.using].in_atomic_block:
+            _seen_partitions.update(missing)
+
+
+_seen_partitions: set[tuple[str, Any]] = set()
+
+
+# --- ids that are known already ----------------------------------------------------------------
+
+
+def _refuse_duplicates(events: Sequence[wire.Event]) -> None:
+    """Raise `Conflict` where one id stands for two contents in one batch."""
+    first: dict[UUID, wire.Event] = {}
+    faults = [
+        _taken(event, index, "another event of this batch")
+        for index, event in enumerate(events)
+        if (other := first.setdefault(_id(event), event)) is not event
+        and _content(other) != _content(event)
+    ]
+    if faults:
+        raise Conflict(faults)
+
+
+def _stored(batch: _Batch, ids: Iterable[UUID]) -> dict[UUID, AuditEvent]:
+    found = AuditEvent.objects.using(batch.using).filter(id__in=list(ids))
+    return {event.id: event for event in found}
+
+
+def _refuse_conflicts(
+    batch: _Batch, events: Sequence[wire.Event], stored: dict[UUID, AuditEvent]
+) -> None:
+    faults = [
+        _taken(event, index, "a stored event")
+        for index, event in enumerate(events)
+        if (row := stored.get(_id(event))) and not _is_same(batch, event, row)
+    ]
+    if faults:
+        raise Conflict(faults)
+
+
+def _is_same(batch: _Batch, event: wire.Event, row: AuditEvent) -> bool:
+    """Whether a stored row holds this very event, as far as it has not been forgotten.
+
+    Salts are random, so contents are compared. An event sent without `occurred_at` was given the
+    portal's clock.
+    """
+    sent = _content(event)
+    if event.occurred_at is None and row.occurred_at == row.recorded_at:
+        sent["occurred_at"] = row.occurred_at
+    kept = {name: getattr(row, name) for name in _CONTENT} | {"action": row.definition}
+    if row.salt is None:
+        for name in (*wire.PERSONAL_FIELDS, "personal_context"):
+            if kept[name] is None:
+                sent[name] = None
+    return row.source == batch.source and kept == sent
+
+
+_CONTENT = (
+    "action", "occurred_at", "actor_type", "resource_type", "correlation_id", "request_id",
+    "source_seq", "purpose", *wire.PERSONAL_FIELDS, "context", "personal_context",
+)  # fmt: skip
+
+
+def _content(event: wire.Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in _CONTENT}
+
+
+def _taken(event: wire.Event, index: int, by: str) -> wire.Fault:
+    detail = f"the id {event.id} is taken by {by} with other content"
+    return wire.Fault("id_conflict", detail, "/id", index)
+
+
+def _receipts(
+    events: Sequence[wire.Event],
+    rows: dict[UUID, dict[str, Any]],
+    stored: dict[UUID, AuditEvent],
+) -> list[Receipt]:
+    answers = {id_: (row["recorded_at"], row["leaf_hash"]) for id_, row in rows.items()}
+    answers |= {id_: (row.recorded_at, bytes(row.leaf_hash)) for id_, row in stored.items()}
+    return [Receipt(_id(event), *answers[_id(event)], tuple(event.warnings)) for event in events]
+
+
+def _id(event: wire.Event) -> UUID:
+    assert event.id is not None, "ids are assigned before anything is stored"
+    return event.id

@@ -1,0 +1,112 @@
+import audit.enums
+import audit.models
+import django.contrib.postgres.fields
+import django.contrib.postgres.indexes
+import django.core.validators
+import django.db.models.deletion
+from django.db import migrations, models
+
+from audit.partitions import CreatePartitionedModel
+
+
+class Migration(migrations.Migration):
+
+    initial = True
+
+    dependencies = [
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name='Pending',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('ids', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), size=None)),
+                ('leaves', django.contrib.postgres.fields.ArrayField(base_field=models.BinaryField(), size=None)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Source',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(help_text='As it stands in every event, for example “payments” or “crm.eu”.', max_length=64, unique=True, validators=[django.core.validators.RegexValidator('^[a-z0-9][a-z0-9._-]*\\Z', 'Use lower-case letters, digits, dots, hyphens and underscores.')])),
+                ('description', models.CharField(blank=True, max_length=255)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'ordering': ['name'],
+            },
+        ),
+        CreatePartitionedModel(
+            name='AuditEvent',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('entry_version', models.PositiveSmallIntegerField(default=1)),
+                ('recorded_at', models.DateTimeField()),
+                ('occurred_at', models.DateTimeField()),
+                ('action', models.CharField(choices=audit.enums.action_choices, max_length=64)),
+                ('category', models.CharField(max_length=32)),
+                ('outcome', models.CharField(max_length=16)),
+                ('source', models.CharField(max_length=64)),
+                ('key', models.CharField(blank=True, max_length=16)),
+                ('actor_type', models.CharField(max_length=16, null=True)),
+                ('resource_type', models.CharField(max_length=255, null=True)),
+                ('correlation_id', models.CharField(max_length=255, null=True)),
+                ('request_id', models.CharField(max_length=255, null=True)),
+                ('source_seq', models.BigIntegerField(null=True)),
+                ('purpose', models.CharField(max_length=255, null=True)),
+                ('context', models.JSONField()),
+                ('changed', django.contrib.postgres.fields.ArrayField(base_field=models.TextField(), size=None)),
+                ('digests', models.JSONField()),
+                ('leaf_hash', models.BinaryField(max_length=32)),
+                ('user_id', models.CharField(max_length=255, null=True)),
+                ('subject_id', models.CharField(max_length=255, null=True)),
+                ('resource_id', models.CharField(max_length=255, null=True)),
+                ('ip_address', models.GenericIPAddressField(null=True)),
+                ('user_agent', models.CharField(max_length=1024, null=True)),
+                ('personal_context', models.JSONField(null=True)),
+                ('salt', models.BinaryField(max_length=32, null=True)),
+            ],
+            options={
+                'verbose_name': 'event',
+                'permissions': [('export_auditevent', 'Can export events')],
+                'default_permissions': ('view',),
+                'indexes': [models.Index(fields=['occurred_at', 'id'], name='event_time'), models.Index(fields=['category', 'occurred_at', 'id'], name='event_category'), models.Index(fields=['category', 'outcome', 'occurred_at', 'id'], name='event_category_outcome'), models.Index(fields=['outcome', 'occurred_at', 'id'], name='event_outcome'), models.Index(fields=['action', 'occurred_at', 'id'], name='event_action'), models.Index(fields=['source', 'occurred_at', 'id'], name='event_source'), models.Index(fields=['user_id', 'occurred_at', 'id'], name='event_user'), models.Index(fields=['resource_id', 'occurred_at', 'id'], name='event_resource'), models.Index(fields=['correlation_id', 'occurred_at', 'id'], name='event_correlation'), models.Index(fields=['ip_address', 'occurred_at', 'id'], name='event_address'), django.contrib.postgres.indexes.GinIndex(fields=['context'], name='event_context', opclasses=['jsonb_path_ops']), django.contrib.postgres.indexes.GinIndex(fields=['personal_context'], name='event_personal_context', opclasses=['jsonb_path_ops'])],
+            },
+        ),
+        migrations.CreateModel(
+            name='Log',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('origin', models.CharField(editable=False, max_length=255, unique=True)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='audit_log_is_one')],
+            },
+        ),
+        migrations.CreateModel(
+            name='ApiKey',
+            fields=[
+                ('id', models.CharField(editable=False, max_length=150, primary_key=True, serialize=False, unique=True)),
+                ('prefix', models.CharField(editable=False, max_length=8, unique=True)),
+                ('hashed_key', models.CharField(editable=False, max_length=150)),
+                ('created', models.DateTimeField(auto_now_add=True, db_index=True)),
+                ('name', models.CharField(default=None, help_text='A free-form name for the API key. Need not be unique. 50 characters max.', max_length=50)),
+                ('revoked', models.BooleanField(blank=True, default=False, help_text='If the API key is revoked, clients cannot use it anymore. (This cannot be undone.)')),
+                ('expiry_date', models.DateTimeField(blank=True, help_text='Once API key expires, clients cannot use it anymore.', null=True, verbose_name='Expires')),
+                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('write', 'write events'), ('read', 'read events'), ('export', 'export events'), ('ledger', "read the log's entries and proofs")], max_length=16), default=audit.models.default_scopes, size=None)),
+                ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='keys', to='audit.source')),
+            ],
+            options={
+                'verbose_name': 'API key',
+                'verbose_name_plural': 'API keys',
+                'ordering': ('-created',),
+                'abstract': False,
+            },
+        ),
+    ]

@@ -1,0 +1,95 @@
+"""The guard: evidence is append-only, whoever asks, on the table and on every partition.
+
+Statement and TRUNCATE triggers are not inherited, so each partition gets its own; ENABLE ALWAYS
+keeps them in force for replication roles too. A partition is made with LIKE and ATTACH, because a
+plain PARTITION OF waits for every open reader and holds up ingest meanwhile.
+"""
+
+from django.db import migrations
+
+REFUSE_CHANGE = """
+CREATE FUNCTION audit_refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    RAISE EXCEPTION 'audit events are append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'AP001',
+              HINT = 'Evidence never changes. A correction is a new event.';
+END $$
+"""
+
+GUARD = """
+CREATE FUNCTION audit_guard(evidence regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public AS $$
+BEGIN
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                   'FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse_change()', evidence);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', evidence);
+END $$
+"""
+
+# The bounds are the smallest UUIDs of the month and of the next: 48 bits of milliseconds, zeros.
+MONTH_BOUND = """
+CREATE FUNCTION audit_month_bound(month date) RETURNS uuid
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog AS $$
+    SELECT rpad(lpad(to_hex((extract(epoch FROM month::timestamp) * 1000)::bigint), 12, '0'),
+                32, '0')::uuid
+$$
+"""
+
+MAKE_PARTITION = """
+CREATE FUNCTION audit_make_partition(month date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    first date := date_trunc('month', month)::date;
+    next date := (first + interval '1 month')::date;
+    partition text := 'audit_auditevent_' || to_char(first, 'YYYY_MM');
+    acl record;
+BEGIN
+    IF first NOT BETWEEN (now() AT TIME ZONE 'UTC' - interval '10 years')::date
+                     AND (now() AT TIME ZONE 'UTC' + interval '4 months')::date THEN
+        RAISE EXCEPTION 'no partition for %: it lies too far from today', first
+            USING ERRCODE = 'AP002';
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('audit_make_partition'));
+    IF to_regclass('public.' || partition) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE public.%I (LIKE public.audit_auditevent INCLUDING ALL)',
+                   partition);
+    PERFORM public.audit_guard(format('public.%I', partition)::regclass);
+    FOR acl IN
+        SELECT grantee::regrole AS role, privilege_type AS privilege
+        FROM pg_class, aclexplode(relacl)
+        WHERE oid = 'public.audit_auditevent'::regclass AND grantee <> relowner
+    LOOP
+        EXECUTE format('GRANT %s ON public.%I TO %s', acl.privilege, partition, acl.role);
+    END LOOP;
+    EXECUTE format('ALTER TABLE public.audit_auditevent ATTACH PARTITION public.%I '
+                   'FOR VALUES FROM (%L) TO (%L)', partition,
+                   public.audit_month_bound(first), public.audit_month_bound(next));
+    RETURN true;
+END $$
+"""
+
+CHECKS = """
+ALTER TABLE audit_auditevent
+    ADD CONSTRAINT audit_event_id_is_version_7 CHECK (substr(id::text, 15, 1) = '7'),
+    ADD CONSTRAINT audit_event_leaf_has_32_bytes CHECK (octet_length(leaf_hash) = 32)
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("audit", "0001_tables")]
+
+    operations = [
+        migrations.RunSQL(REFUSE_CHANGE, "DROP FUNCTION audit_refuse_change()"),
+        migrations.RunSQL(GUARD, "DROP FUNCTION audit_guard(regclass)"),
+        migrations.RunSQL(MONTH_BOUND, "DROP FUNCTION audit_month_bound(date)"),
+        migrations.RunSQL(MAKE_PARTITION, "DROP FUNCTION audit_make_partition(date)"),
+        migrations.RunSQL("REVOKE ALL ON FUNCTION audit_make_partition(date) FROM PUBLIC", ""),
+        migrations.RunSQL(CHECKS, ""),
+        migrations.RunSQL(
+            "SELECT audit_guard('audit_auditevent')",
+            "DROP TRIGGER append_only ON audit_auditevent",
+        ),
+    ]

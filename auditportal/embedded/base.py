@@ -1,0 +1,22 @@
+"""Django's PostgreSQL backend, with the embedded server running before the first connection.
+
+`settings.DATABASES` names it `{"ENGINE": "auditportal.embedded", "NAME": …, "USER": …}`, and
+`settings.AUDITPORTAL_DATA_DIR` (a Path) says where the server keeps its data.
+"""
+
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.postgresql import base
+
+from auditportal.embedded import cluster, server
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Starts nothing until a connection is wanted; a server that crashed is started again then."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Every road to a connection leads through here, the pool's and the test runner's too."""
+        embedded = server.running(settings.AUDITPORTAL_DATA_DIR)
+        params: dict[str, Any] = super().get_connection_params()
+        return {**params, "host": str(embedded.socket_dir), "port": cluster.PORT}

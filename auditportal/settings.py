@@ -1,0 +1,195 @@
+"""Settings: one file, values from the environment, a bad value is an error at start.
+
+Without DATABASE_URL the portal runs its own PostgreSQL in the data directory, for one machine and
+one trusted user; see `auditportal.embedded`. Everything a deployment may set stands in the README.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+AUDITPORTAL_DATA_DIR = Path(env.str("AUDITPORTAL_DATA_DIR", str(BASE_DIR / "var"))).absolute()
+DEPLOYED = bool(env.str("DATABASE_URL", ""))
+
+
+def _required_when_deployed(name: str, otherwise: str) -> str:
+    value = env.str(name, "")
+    if DEPLOYED and not value:
+        raise ImproperlyConfigured(f"{name} has to be set when DATABASE_URL is")
+    return value or otherwise
+
+
+def _own_secret_key() -> str:
+    """A secret key of this data directory's own, made at the first start, mode 0600."""
+    path = AUDITPORTAL_DATA_DIR / "secret_key"
+    AUDITPORTAL_DATA_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(secrets.token_urlsafe(50))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+SECRET_KEY = env.str("SECRET_KEY", "") or _required_when_deployed("SECRET_KEY", "")
+if not SECRET_KEY:
+    SECRET_KEY = _own_secret_key()
+DEBUG = env.bool("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+AUDITPORTAL_ORIGIN = _required_when_deployed("AUDITPORTAL_ORIGIN", "demo.auditportal.invalid")
+"""The name of this log, in every entry for good: a host name with or without a path."""
+
+# --- the database: web by default, its owner for migrations, the worker for the ledger ---------
+
+
+def _database(variable: str, user: str) -> dict[str, object]:
+    """One role's connection: from its own variable, else web's, else the embedded server."""
+    if DEPLOYED:
+        url = env.str(variable, "") or env.str("DATABASE_URL")
+        database = env.db_url_config(url)
+        if database.get("ENGINE") != "django.db.backends.postgresql":
+            raise ImproperlyConfigured(f"{variable} has to be a postgres:// URL: only PostgreSQL")
+    else:
+        database = {"ENGINE": "auditportal.embedded", "NAME": "auditportal", "USER": user}
+    return database | {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+
+
+DATABASES = {
+    "default": _database("DATABASE_URL", "auditportal_web") | {"TEST": {"MIRROR": "owner"}},
+    "owner": _database("DATABASE_MIGRATION_URL", "auditportal_owner"),
+    "worker": _database("DATABASE_WORKER_URL", "auditportal_worker")
+    | {"TEST": {"MIRROR": "owner"}},
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- the application ---------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "auditportal.apps.PortalAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "csp",
+    "django_filters",
+    "rest_framework",
+    "rest_framework_api_key",
+    "drf_spectacular",
+    "audit",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "auditportal.urls"
+WSGI_APPLICATION = "auditportal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+STATIC_ROOT = AUDITPORTAL_DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# --- the API -----------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["audit.api.keys.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["audit.api.keys.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "audit.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AuditPortal",
+    "VERSION": "1",
+    "DESCRIPTION": "Write audit events, read and export them. Errors are RFC 9457 problem details.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": [],
+    "SERVE_AUTHENTICATION": [],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
+
+# --- security ----------------------------------------------------------------------------------
+
+HTTPS = env.bool("HTTPS", DEPLOYED)
+"""Whether browsers reach the portal by https; only the embedded demo does without."""
+
+SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+if env.bool("BEHIND_TLS_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "WARNING")},
+}
