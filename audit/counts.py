@@ -37,9 +37,10 @@ COUNTED = 10_000
 _FRAMEWORK = Case(
     *(
         When(
-            category__in=[c.value for c in enums.Category if name in c.frameworks], then=Value(name)
+            category__in=[c.value for c in enums.Category if framework in c.frameworks],
+            then=Value(framework.value),
         )
-        for name in map(str, enums.Framework)
+        for framework in enums.Framework
     ),
     default=Value("none"),
     output_field=TextField(),

@@ -207,8 +207,10 @@ _DOCUMENT = (
 )
 
 
-class WordsFilter(AnyOf):
+class WordsFilter(django_filters.Filter):
     """Events that hold all the words of a text, anywhere in the context or the personal fields."""
+
+    field_class = ValuesField
 
     def filter(self, queryset: QuerySet[AuditEvent], values: list[str]) -> QuerySet[AuditEvent]:
         if not values:
@@ -250,7 +252,7 @@ class AuditEventFilter(django_filters.FilterSet):
     recorded_after = AnyOf(partial(not_before, "recorded_at"), read=moment)
     recorded_before = AnyOf(partial(not_after, "recorded_at"), read=moment)
     context = AnyOf(context_has, read=key_value)
-    q = WordsFilter(lambda values: Q())
+    q = WordsFilter()
 
     class Meta:
         model = AuditEvent

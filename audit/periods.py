@@ -1,4 +1,4 @@
-"""Moments and periods as people write them in a filter: times, whole days, '-7d'. Pure functions."""
+"""Moments and periods as people write them in a filter: times, whole days, '-7d'."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXPECTED = "a time like 2026-03-01T09:30:00Z, a day like 2026-03-01, or -7d (als
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of time as written: a day, a minute, or one instant (then `until` equals `start`)."""
+    """A stretch of time as written: a day, a minute, or an instant (`until` equals `start`)."""
 
     start: datetime
     until: datetime

@@ -151,7 +151,7 @@ def _integer(text: str) -> int | float:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_constant=lambda name: math.nan
+    object_pairs_hook=_object, parse_int=_integer, parse_constant=lambda _: math.nan
 )
 
 

@@ -126,9 +126,7 @@ def store(db: None) -> Callable[..., list[Receipt]]:
 
 
 @pytest.fixture
-def own_database(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker
-) -> Iterator[str]:
+def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """A copy of the test database for a test that commits; dropped afterwards.
 
     Django would empty its database with TRUNCATE, which the guard refuses.

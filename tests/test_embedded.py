@@ -89,7 +89,12 @@ def copy_cluster(source: Path, target: Path) -> None:
 
 def python(script: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        [
+            str(options.pop("executable", sys.executable)),
+            "-c",
+            textwrap.dedent(script),
+            *map(str, arguments),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -170,7 +175,7 @@ def test_it_starts_again_after_a_stop_with_its_data(data_dir: Path) -> None:
 
 
 def test_two_commands_at_once_on_an_empty_directory(empty: Path) -> None:
-    commands = [user_of_empty for user_of_empty in (python(USE_AND_WAIT, empty) for _ in "ab")]
+    commands = [python(USE_AND_WAIT, empty) for _ in "ab"]
     for command in commands:
         assert command.stdout is not None
         assert command.stdout.readline() == "running\n"
@@ -343,29 +348,63 @@ def test_another_closed_folder_is_opened_for_passing_and_named(
     assert stat.S_IMODE(private.stat().st_mode) == 0o701
 
 
-@AS_ROOT
-def test_it_runs_as_an_ordinary_user_and_root_may_use_it_too(empty: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
+@pytest.fixture
+def nobody() -> Callable[..., "subprocess.Popen[str]"]:
+    """Runs a script as the user nobody, by Debian's Python (ours may lie in root's home)."""
+    entry = pwd.getpwnam("nobody")
+
+    def run(script: str, *arguments: object) -> "subprocess.Popen[str]":
+        return python(
+            script,
+            *arguments,
+            executable="/usr/bin/python3",
+            env={"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=[],
+        )
+
     try:
-        subprocess.run(
-            [sys.executable, "-c", "import auditportal"],
-            user="nobody", cwd=REPOSITORY, check=True, capture_output=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("others cannot read this checkout or its virtual environment")
-    os.chown(empty, nobody.pw_uid, nobody.pw_gid)
-    options = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
-    output, errors = python(USE_AND_WAIT, empty, **options).communicate()
+        probe = run("import auditportal.embedded.server, psycopg")
+    except OSError as error:
+        pytest.skip(f"nobody has no Python: {error}")
+    if "Error" in (errors := probe.communicate()[1]):
+        pytest.skip(f"nobody cannot read this checkout or its packages: {errors.splitlines()[-1]}")
+    return run
+
+
+@AS_ROOT
+def test_it_runs_as_an_ordinary_user_and_root_may_use_it_too(
+    empty: Path, nobody: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    shutil.chown(empty, "nobody")
+    output, errors = nobody(USE_AND_WAIT, empty).communicate()
     assert (output, errors.count("\n")) == ("running\n", 1)
     assert query(empty, "SELECT 1") == [(1,)]
-    assert (empty / "postgres").stat().st_uid == nobody.pw_uid
+    assert (empty / "postgres").owner() == "nobody"
 
 
 @AS_ROOT
-def test_an_ordinary_user_is_told_whose_data_they_are(data_dir: Path) -> None:
-    nobody = pwd.getpwnam("nobody")
-    options = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
-    assert "belongs to pgserver: run this" in python(USE, data_dir, **options).communicate()[1]
+def test_a_stale_pid_file_of_the_same_user_is_not_believed(
+    data_dir: Path, nobody: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    subprocess.run(["chown", "-R", "nobody", str(data_dir)], check=True)
+    stranger = nobody("import sys; sys.stdin.read()")
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    pid_file.write_text(f"{stranger.pid}\n{data_dir}/postgres\n1\n5432\n\n\n 1 1\nready\n")
+    assert nobody(USE_AND_WAIT, data_dir).communicate()[0] == "running\n"
+    assert stranger.poll() is None
+    stranger.communicate()
+
+
+@AS_ROOT
+def test_an_ordinary_user_is_told_whose_data_they_are(
+    data_dir: Path, nobody: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    assert (
+        "belongs to pgserver: run this command as pgserver"
+        in nobody(USE, data_dir).communicate()[1]
+    )
 
 
 def test_django_starts_it_with_the_first_query_only(data_dir: Path) -> None:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from auditportal.embedded import EmbeddedServerError, root, say
 
@@ -114,12 +114,12 @@ class Cluster:
             self._run("pg_ctl", "stop", "-D", str(self.pgdata), "-t", str(PATIENCE))
 
     def _start(self) -> None:
-        pid_file = self.pgdata / "postmaster.pid"
-        if pid_file.exists():
+        if (self.pgdata / "postmaster.pid").exists():
             say("was not stopped in order, recovering")
-            # PostgreSQL believes any process that has the number now. Without the file it still
-            # finds what is left of a killed server, by the shared memory that belongs to the data.
-            pid_file.unlink()
+            # PostgreSQL believes any process that has the number now, a zombie too. Without these
+            # files it still finds what is left of a server, by the data's shared memory.
+            (self.pgdata / "postmaster.pid").unlink()
+            (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
         self._make_socket_dir()
         for _ in range(60):
             if (failure := self._try_to_start()) is None:

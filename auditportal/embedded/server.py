@@ -74,7 +74,7 @@ def _in_use(cluster: Cluster) -> bool:
 
 def _use(cluster: Cluster) -> None:
     """Has the server running, and this process counted among its users."""
-    _check_owner(cluster)
+    _check(cluster)
     with _locked(cluster.data_dir):
         if _in_use(cluster):
             return  # thanks to another thread
@@ -90,7 +90,12 @@ def _use(cluster: Cluster) -> None:
         _used[cluster.data_dir] = held
 
 
-def _check_owner(cluster: Cluster) -> None:
+def _check(cluster: Cluster) -> None:
+    """Refuses what cannot work, and makes the data directory."""
+    if set('"$`\\\n') & set(str(cluster.data_dir)):
+        raise EmbeddedServerError(
+            f"pg_ctl needs a path without quotes, $ and \\: {cluster.data_dir}"
+        )
     if os.geteuid() == 0:
         root.make_way(cluster.pgdata, PROGRAMS)
         return
