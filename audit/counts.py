@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.db.models import (
@@ -52,8 +52,8 @@ GROUPS: dict[str, Combinable] = {
     "action": F("action"),
     "outcome": F("outcome"),
     "source": F("source"),
-    "day": Trunc("occurred_at", "day", output_field=DateTimeField()),
-    "hour": Trunc("occurred_at", "hour", output_field=DateTimeField()),
+    "day": Trunc("occurred_at", "day", output_field=DateTimeField(), tzinfo=UTC),
+    "hour": Trunc("occurred_at", "hour", output_field=DateTimeField(), tzinfo=UTC),
 }
 """What counts may be grouped by. Days and hours are UTC's."""
 
@@ -76,7 +76,7 @@ def summary(events: QuerySet[AuditEvent], group_by: Sequence[str]) -> list[dict[
 
 def _written(name: str, value: Any) -> str:
     if name == "day":
-        return f"{value:%Y-%m-%d}"
+        return str(value.date())
     return time_text(value) if name == "hour" else str(value)
 
 
@@ -114,6 +114,11 @@ class Activity:
         if not self.events_before:
             return None
         return round(100 * (self.events - self.events_before) / self.events_before)
+
+    @property
+    def fall(self) -> int:
+        """By how many per cent there were fewer events than before; 0 where there were not."""
+        return max(0, -(self.change or 0))
 
 
 def activity(period: Period) -> dict[enums.Category, Activity]:
@@ -159,3 +164,34 @@ def by_framework(found: dict[enums.Category, Activity]) -> dict[enums.Framework,
         for framework in category.frameworks:
             frameworks[framework].add(one)
     return frameworks
+
+
+TOP = {
+    "ip": F("ip_address"),
+    "user_id": F("user_id"),
+    "action": F("action"),
+    "category": F("category"),
+    "source": F("source"),
+    "resource_id": F("resource_id"),
+}
+"""What a list may be grouped by, under the names of the filters that each group opens."""
+
+
+def top(events: QuerySet[AuditEvent], group_by: str, limit: int = 100) -> list[dict[str, Any]]:
+    """The largest groups of events: value, events, failures, first and last time.
+
+    Raises `BadFilter` for what a list cannot be grouped by.
+    """
+    if group_by not in TOP:
+        raise BadFilter({"group_by": [f"a list is grouped by one of {', '.join(TOP)}"]})
+    return list(
+        events.order_by()
+        .values(value=TOP[group_by])
+        .annotate(
+            events=Count("id"),
+            failures=Count("id", filter=Q(outcome="failure")),
+            first=Min("occurred_at"),
+            last=Max("occurred_at"),
+        )
+        .order_by("-events", "value")[:limit]
+    )

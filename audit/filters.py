@@ -164,7 +164,7 @@ def not_before(name: str, values: list[periods.Moment]) -> Q:
 
 
 def not_after(name: str, values: list[periods.Moment]) -> Q:
-    last = max(values, key=lambda value: value.until)
+    last = max(values, key=lambda value: (value.until, value.start))
     return Q(**{f"{name}__lte" if last.start == last.until else f"{name}__lt": last.until})
 
 
@@ -284,7 +284,11 @@ class AuditEventFilter(django_filters.FilterSet):
     def _turned_round(self, kind: str) -> bool:
         after = self.form.cleaned_data.get(f"{kind}_after")
         before = self.form.cleaned_data.get(f"{kind}_before")
-        return bool(after and before) and min(a.start for a in after) > max(b.until for b in before)
+        if not (after and before):
+            return False
+        first, last = min(a.start for a in after), max(b.until for b in before)
+        # The end of a day or a minute is no part of it; an instant is its own end.
+        return first > last or (first == last and all(b.start != last for b in before))
 
     def events(self) -> QuerySet[AuditEvent]:
         """The events that the filter keeps, newest first. Raises `BadFilter`."""

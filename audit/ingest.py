@@ -335,7 +335,7 @@ def _refuse_duplicates(events: Sequence[wire.Event]) -> None:
         _taken(event, index, "another event of this batch")
         for index, event in enumerate(events)
         if (other := first.setdefault(_id(event), event)) is not event
-        and _content(other) != _content(event)
+        and _exact(_content(other)) != _exact(_content(event))
     ]
     if faults:
         raise Conflict(faults)
@@ -372,7 +372,7 @@ def _is_same(batch: _Batch, event: wire.Event, row: AuditEvent) -> bool:
         for name in (*wire.PERSONAL_FIELDS, "personal_context"):
             if kept[name] is None:
                 sent[name] = None
-    return row.source == batch.source and kept == sent
+    return row.source == batch.source and _exact(kept) == _exact(sent)
 
 
 _CONTENT = (
@@ -383,6 +383,13 @@ _CONTENT = (
 
 def _content(event: wire.Event) -> dict[str, Any]:
     return {name: getattr(event, name) for name in _CONTENT}
+
+
+def _exact(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its contexts as bytes: to Python `True` and `1` are the same."""
+    return content | {
+        name: canonical.jcs(content[name]) for name in ("context", "personal_context")
+    }
 
 
 def _taken(event: wire.Event, index: int, by: str) -> wire.Fault:

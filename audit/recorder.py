@@ -10,9 +10,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
+from rest_framework.request import Request
 
 from audit.enums import AuditAction, PortalAction
 from audit.ingest import PORTAL, Receipt, ingest
+from audit.models import ApiKey
 
 
 class Recorder:
@@ -33,10 +35,14 @@ class Recorder:
 audit = Recorder()
 
 
-def whose(request: HttpRequest) -> dict[str, Any]:
-    """Who is asking and from where, as fields of an event."""
+def whose(request: HttpRequest | Request) -> dict[str, Any]:
+    """Who is asking and from where, as fields of an event: staff by name, a key by its prefix."""
     agent = request.headers.get("User-Agent", "")[:1024].replace("\0", "")
-    fields = {"ip_address": request.META.get("REMOTE_ADDR") or None, "user_agent": agent or None}
-    if request.user.is_authenticated:
-        fields |= {"user_id": request.user.get_username(), "actor_type": "user"}
+    address = request.META.get("REMOTE_ADDR", "").partition("%")[0]  # without an IPv6 zone
+    fields = {"ip_address": address or None, "user_agent": agent or None}
+    key, user = getattr(request, "auth", None), getattr(request, "user", None)
+    if isinstance(key, ApiKey):
+        fields |= {"user_id": f"api-key:{key.prefix}", "actor_type": "service"}
+    elif user is not None and user.is_authenticated:
+        fields |= {"user_id": user.get_username(), "actor_type": "user"}
     return fields

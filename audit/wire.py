@@ -12,6 +12,7 @@ import ipaddress
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -125,7 +126,7 @@ def _loads(data: bytes) -> Any:
         where = f"line {error.lineno} column {error.colno}"
         fault = Fault("invalid_json", f"not JSON: {error.msg} at {where}")
     except RecursionError:
-        fault = Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels")
+        fault = _too_deep("")
     raise Unreadable(fault) from None
 
 
@@ -139,9 +140,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    names = [name for name, _ in pairs]
+    times = Counter(name for name, _ in pairs)
     repeated = _Repeated(found)
-    repeated.name = next(name for name in names if names.count(name) > 1)
+    repeated.name = next(name for name in times if times[name] > 1)
     return repeated
 
 
@@ -164,7 +165,7 @@ def normalised(value: Any, pointer: str, depth: int = 1) -> Any:
     Raises `Unreadable` with the pointer of what cannot be kept exactly.
     """
     if depth > MAX_DEPTH:
-        raise Unreadable(Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer))
+        raise Unreadable(_too_deep(pointer))
     if isinstance(value, str):
         return _text(value, pointer)
     if value is None or isinstance(value, bool):
@@ -312,6 +313,10 @@ def _context(value: Any, pointer: str, event: Event) -> dict[str, Any]:
     return _mapping(value, pointer, depth=1)
 
 
+def _too_deep(pointer: str) -> Fault:
+    return Fault("too_deep", f"nested deeper than {MAX_DEPTH} levels", pointer)
+
+
 def _wrong_type(wanted: str, value: Any, pointer: str) -> Fault:
     names = {str: "text", bool: "a boolean", dict: "an object", list: "an array"}
     found = names.get(type(value), "a number" if isinstance(value, int | float) else "no such")
@@ -373,12 +378,19 @@ def _shape_faults(row: Mapping[str, Any]) -> Iterator[Fault]:
         if name not in FIELDS:
             known = ", ".join(FIELDS)
             yield Fault(
-                "unknown_field", f"there is no such field; there are {known}", f"/{_escaped(name)}"
+                "unknown_field",
+                f"there is no such field; there are {known}",
+                f"/{_escaped(str(name))}",
             )
 
 
 def _refuse_oversize(row: Mapping[str, Any]) -> None:
-    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text = json.dumps(
+            row, ensure_ascii=False, separators=(",", ":"), default=str, skipkeys=True
+        )
+    except (RecursionError, ValueError):  # ValueError: it holds itself
+        raise Unreadable(_too_deep("")) from None
     _require_size(len(text.encode("utf-8", "surrogatepass")))
 
 

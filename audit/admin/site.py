@@ -1,6 +1,16 @@
-"""The portal's admin site."""
+"""The portal's admin site: the stock admin, with the overview as its front door."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+
+from audit import enums
+from audit.admin.overview import overview
 
 
 class PortalSite(admin.AdminSite):
@@ -9,3 +19,23 @@ class PortalSite(admin.AdminSite):
     site_title = "AuditPortal"
     site_header = "AuditPortal"
     index_title = "Overview"
+    index_template = "audit/overview.html"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        catalogue = path("actions/", self.admin_view(self.catalogue), name="actions")
+        return [catalogue, *super().get_urls()]
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        context = overview(request) if request.user.has_perm("audit.view_auditevent") else {}
+        return super().index(request, context | (extra_context or {}))
+
+    def catalogue(self, request: HttpRequest) -> TemplateResponse:
+        """Every action there is, by category: what it means and what its context should hold."""
+        groups = [
+            (category, [a for a in enums.ACTIONS.values() if a.category is category])
+            for category in enums.Category
+        ]
+        context = self.each_context(request) | {"title": "Actions", "groups": groups}
+        return TemplateResponse(request, "audit/catalogue.html", context)

@@ -1,4 +1,4 @@
-"""CSV as spreadsheets read it: RFC 4180, UTF-8 with a byte order mark, formulas neutralised."""
+"""CSV as in RFC 4180, UTF-8, with what a spreadsheet would run as a formula neutralised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ class _Echo:
 def csv_file(events: QuerySet[AuditEvent]) -> Iterator[bytes]:
     """The lines of a CSV file with these events, the headers first."""
     writer = csv.writer(_Echo())
-    yield b"\xef\xbb\xbf"
     for row in rows(events):
         yield writer.writerow([neutralised(cell) for cell in row]).encode()
 

@@ -1,0 +1,159 @@
+"""The list's filter as a form and as chips: what may be chosen, and what is chosen now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audit import enums, periods
+from audit.admin.links import events_url
+from audit.filters import AuditEventFilter
+from audit.models import Source
+
+LABELS = {
+    "category": "Category",
+    "framework": "Framework",
+    "operation": "Operation",
+    "action": "Action",
+    "outcome": "Outcome",
+    "source": "Source",
+    "user_id": "User",
+    "resource_type": "Kind of resource",
+    "resource_id": "Resource",
+    "correlation_id": "Correlation id",
+    "ip": "IP address or network",
+    "occurred_after": "From",
+    "occurred_before": "To",
+    "recorded_after": "Recorded from",
+    "recorded_before": "Recorded to",
+    "context": "Context",
+    "q": "Words",
+}
+"""The filters in the words of the page."""
+
+OUTCOMES = {
+    "success": "Success",
+    "failure": "Failure",
+    "pending": "Attempted",
+    "informational": "Information",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A value that may be ticked."""
+
+    value: str
+    label: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A filter in force, and the list's address without it."""
+
+    label: str
+    value: str
+    url: str
+
+
+class FilterForm:
+    """What the template needs to draw a filter; the rules are the filter's own."""
+
+    def __init__(self, chosen: AuditEventFilter) -> None:
+        self._chosen = chosen
+        self.given = chosen.given()
+
+    def value(self, name: str) -> str:
+        """The value of a filter that the form offers as one line of text."""
+        return next((value for given, value in self.given if given == name), "")
+
+    @property
+    def chips(self) -> Iterator[Chip]:
+        for index, (name, value) in enumerate(self.given):
+            rest = self.given[:index] + self.given[index + 1 :]
+            yield Chip(LABELS[name], self._words(name, value), events_url(rest))
+
+    def _words(self, name: str, value: str) -> str:
+        if name == "action" and value in enums.ACTIONS:
+            return enums.ACTIONS[value].label
+        if name == "category" and value in list(enums.Category):
+            return enums.Category(value).label
+        if name == "outcome":
+            return OUTCOMES.get(value, value)
+        return periods.PERIODS.get(value, value)
+
+    @property
+    def q(self) -> str:
+        return self.value("q")
+
+    @property
+    def times(self) -> Iterator[tuple[str, str, str]]:
+        """Name, label and value of the ends of the time range."""
+        for name in ("occurred_after", "occurred_before"):
+            yield name, LABELS[name], self.value(name)
+
+    @property
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """Name, label and value of the filters that are typed in; further values stay hidden."""
+        for name in (
+            "user_id", "ip", "source", "operation", "resource_type", "resource_id",
+            "correlation_id", "context", "recorded_after", "recorded_before",
+        ):  # fmt: skip
+            yield name, LABELS[name], self.value(name)
+
+    @property
+    def hidden(self) -> Iterator[tuple[str, str]]:
+        """Second and further values of what is typed in: the form must not lose them."""
+        seen = set()
+        for name, value in self.given:
+            if name in seen and name not in ("category", "framework", "outcome", "action"):
+                yield name, value
+            seen.add(name)
+
+    @property
+    def categories(self) -> list[Option]:
+        return self._options("category", [(c.value, c.label) for c in enums.Category])
+
+    @property
+    def frameworks(self) -> list[Option]:
+        return self._options("framework", [(f.value, f.value) for f in enums.Framework])
+
+    @property
+    def outcomes(self) -> list[Option]:
+        return self._options("outcome", list(OUTCOMES.items()))
+
+    @property
+    def actions(self) -> list[tuple[str, list[Option]]]:
+        """All actions, under the label of their category."""
+        return [(label, self._options("action", one)) for label, one in enums.action_choices()]
+
+    @property
+    def period_links(self) -> list[tuple[str, str, bool]]:
+        """The offered periods: label, address, whether it is the one in force."""
+        rest = [(n, v) for n, v in self.given if n not in ("occurred_after", "occurred_before")]
+        now = self.value("occurred_after")
+        links = [
+            (label, events_url([*rest, ("occurred_after", code)]), code == now)
+            for code, label in periods.PERIODS.items()
+        ]
+        has_any = any(name.startswith("occurred_") for name, _ in self.given)
+        return [*links, ("Any time", events_url(rest), not has_any)]
+
+    @property
+    def sources(self) -> list[str]:
+        return list(Source.objects.values_list("name", flat=True))
+
+    @property
+    def operations(self) -> list[str]:
+        return list(enums.OPERATIONS)
+
+    @property
+    def more_is_open(self) -> bool:
+        """Whether a filter is in force that stands under 'More filters'."""
+        above = ("q", "occurred_after", "occurred_before", "outcome", "category")
+        return any(name not in above for name, _ in self.given)
+
+    def _options(self, name: str, choices: list[tuple[str, str]]) -> list[Option]:
+        chosen = {value for given, value in self.given if given == name}
+        return [Option(value, label, value in chosen) for value, label in choices]

@@ -1,0 +1,28 @@
+"""Addresses of the portal's pages: every filter lives in the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from django.urls import reverse
+
+LIST = "admin:audit_auditevent_changelist"
+
+
+def events_url(filters: Iterable[tuple[str, str]], page: str = LIST) -> str:
+    """The list of events under these filters, or another page that takes them."""
+    query = urlencode(list(filters))
+    return f"{reverse(page)}?{query}" if query else reverse(page)
+
+
+def pairs(query: QueryDict, *, without: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The parameters of a URL as pairs, empty ones and those named left out."""
+    return [
+        (name, value)
+        for name, values in query.lists()
+        if name not in without
+        for value in values
+        if value.strip()
+    ]

@@ -1,0 +1,19 @@
+"""The API's addresses, below `/api/v1/`."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from audit.api import views
+from audit.api.problems import unknown_path
+
+app_name = "api"
+
+urlpatterns = [
+    path("events/", views.EventsView.as_view(), name="events"),
+    path("events/<str:id>/", views.EventView.as_view(), name="event"),
+    path("actions/", views.ActionsView.as_view(), name="actions"),
+    path("summary/", views.SummaryView.as_view(), name="summary"),
+    path("export/events.csv", views.CsvExportView.as_view(), name="export-csv"),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    re_path("", unknown_path),
+]

@@ -1,0 +1,320 @@
+"""The API's doors: each reads the request, calls one function and shows what it gives."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import islice
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from audit import counts, paging, wire
+from audit.api import schema
+from audit.api import serializers as show
+from audit.downloads import csv_download
+from audit.enums import ACTIONS, PortalAction
+from audit.filters import AuditEventFilter, BadFilter
+from audit.ingest import Receipt, Rejected, ingest
+from audit.models import AuditEvent
+from audit.recorder import audit, whose
+
+MAX_ROWS = 10_000
+"""How many events one request may bring."""
+
+PAGE_SIZE, MAX_PAGE_SIZE = 100, 1_000
+
+FILTER_TEXT = 8_192
+"""How much of a filter is recorded, in characters: all of it but for the absurd."""
+
+
+class Door(APIView):
+    """What all doors share: `required_scopes` for each method, and no parameter is ignored."""
+
+    required_scopes: ClassVar[dict[str, str | None]] = {}
+    http_method_names: ClassVar[Sequence[str]] = ["get", "head", "post"]
+    takes_parameters = False
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        _require_utf8(request)
+        super().initial(request, *args, **kwargs)
+        if request.query_params and not self.takes_parameters:
+            raise BadFilter(
+                {name[:64]: ["this address takes no parameters"] for name in request.query_params}
+            )
+
+    def finalize_response(
+        self, request: Request, response: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        final["Cache-Control"] = "no-store"
+        return final
+
+
+def _require_utf8(request: Request) -> None:
+    """Before anything else: Django would read even the address in the charset named here."""
+    charset = request._request.content_params.get("charset", "utf-8")
+    try:
+        if codecs.lookup(charset).name == "utf-8":
+            return
+    except (LookupError, ValueError):
+        pass
+    raise UnsupportedMediaType(charset, "The charset has to be UTF-8.")
+
+
+def _only(request: Request, name: str) -> str:
+    """The value of a parameter that may stand once; empty text where it does not."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise BadFilter({name: ["may stand here once only"]})
+    return values[0] if values else ""
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def _batch(request: Request) -> tuple[list[Any], list[int | None]]:
+    """The rows of the body, and the line of each where the body has lines."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("", "The body has to come as it is, without Content-Encoding.")
+    media_type = request._request.content_type
+    body: bytes = request._request.body
+    if media_type == schema.NDJSON:
+        numbered = list(islice(wire.decode_lines(BytesIO(body)), MAX_ROWS + 1))
+        return [row for _, row in numbered], [line for line, _ in numbered]
+    if media_type != "application/json":
+        wanted = f"The body has to be application/json or {schema.NDJSON}"
+        raise UnsupportedMediaType("", f"{wanted}, not {media_type[:100] or 'of no type'!r}.")
+    rows = wire.decode(body) if body.strip() else []
+    return rows, [None] * len(rows)
+
+
+def _is_one_object(request: Request) -> bool:
+    is_json = request._request.content_type == "application/json"
+    return is_json and not request._request.body.lstrip().startswith(b"[")
+
+
+def _require_size(rows: Sequence[Any]) -> None:
+    if not rows:
+        detail = "the body holds no event; send an object, an array of objects, or lines of them"
+        raise Rejected([wire.Fault("empty_body", detail)])
+    if len(rows) > MAX_ROWS:
+        detail = f"a request may bring {MAX_ROWS} events; send more in several requests"
+        raise Rejected([wire.Fault("too_large", detail)])
+
+
+def _stored(request: Request) -> list[Receipt]:
+    """The receipts for the events in the body, whose faults name their lines."""
+    rows, lines = _batch(request)
+    _require_size(rows)
+    try:
+        return ingest(rows, source=request.auth.source.name, key=request.auth.prefix)
+    except Rejected as rejected:
+        faults = [
+            fault if fault.index is None else replace(fault, line=lines[fault.index])
+            for fault in rejected.faults
+        ]
+        raise type(rejected)(faults) from None
+
+
+_EVENTS_IN = PolymorphicProxySerializer(
+    component_name="EventsIn",
+    serializers=[show.EventInSerializer, show.EventInSerializer(many=True)],
+    resource_type_field_name=None,
+)
+_RECEIPTS_OUT = PolymorphicProxySerializer(
+    component_name="ReceiptOrReceipts",
+    serializers=[show.ReceiptSerializer, show.ReceiptsSerializer],
+    resource_type_field_name=None,
+)
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def _filtered(request: Request, *besides: str) -> AuditEventFilter:
+    return AuditEventFilter(request.query_params, besides=besides)
+
+
+def _filter_text(chosen: AuditEventFilter) -> str:
+    return urlencode(chosen.given())[:FILTER_TEXT]
+
+
+def _record_search(request: Request, chosen: AuditEventFilter, count: int) -> None:
+    audit.record_sync(
+        action=PortalAction.PORTAL_EVENTS_SEARCHED,
+        context={"filter": _filter_text(chosen), "count": count},
+        **whose(request),
+    )
+
+
+def _page_size(request: Request) -> int:
+    given = _only(request, "page_size") or str(PAGE_SIZE)
+    if given.isascii() and given.isdigit() and len(given) < 5 and 1 <= int(given) <= MAX_PAGE_SIZE:
+        return int(given)
+    raise BadFilter({"page_size": [f"has to be a whole number from 1 to {MAX_PAGE_SIZE}"]})
+
+
+def _address(request: Request, cursor: str | None) -> str | None:
+    """This very address, with another cursor."""
+    if cursor is None:
+        return None
+    query = request.query_params.copy()
+    query["cursor"] = cursor
+    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+
+
+class EventsView(Door):
+    """`/api/v1/events/`"""
+
+    required_scopes: ClassVar = {"GET": "read", "POST": "write"}
+    takes_parameters = True
+
+    @extend_schema(
+        operation_id="events_list",
+        summary="Read events, newest first",
+        parameters=[*schema.FILTERS, *schema.PAGING],
+        responses={200: show.EventPageSerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Read events, newest first, page by page. That they were read is recorded."""
+        chosen = _filtered(request, "cursor", "page_size")
+        page = paging.page(chosen.events(), _page_size(request), _only(request, "cursor"))
+        _record_search(request, chosen, len(page.events))
+        return Response(
+            {
+                "next": _address(request, page.older),
+                "previous": _address(request, page.newer),
+                "results": show.EventSerializer(page.events, many=True).data,
+            }
+        )
+
+    @extend_schema(
+        operation_id="events_write",
+        summary="Write events",
+        request={"application/json": _EVENTS_IN, schema.NDJSON: schema.TEXT},
+        responses={201: _RECEIPTS_OUT, **schema.failures(400, 409, 413, 415)},
+        examples=schema.WRITING,
+    )
+    def post(self, request: Request) -> Response:
+        """Store one event, an array of them, or NDJSON: all of a request's events, or none.
+
+        An event with an `id` may be sent again: the answer is the first one's receipt.
+        """
+        if request.query_params:
+            raise BadFilter({"": ["writing takes no parameters"]})
+        receipts = show.ReceiptSerializer(_stored(request), many=True).data
+        one = _is_one_object(request)
+        answer = receipts[0] if one else {"count": len(receipts), "results": receipts}
+        return Response(answer, status=201)
+
+
+class EventView(Door):
+    """`/api/v1/events/{id}/`"""
+
+    required_scopes: ClassVar = {"GET": "read"}
+
+    @extend_schema(
+        operation_id="events_read",
+        summary="Read one event",
+        responses={200: show.EventSerializer, **schema.failures(400, 404)},
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """Read one event. That it was read is recorded."""
+        event = AuditEvent.objects.filter(id=_uuid(id)).first()
+        if event is None:
+            raise _no_event(id)
+        audit.record_sync(
+            action=PortalAction.PORTAL_EVENT_VIEWED,
+            context={"event_id": str(event.id)},
+            **whose(request),
+        )
+        return Response(show.EventSerializer(event).data)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        if str(UUID(text)) == text.lower():
+            return UUID(text)
+    except ValueError:
+        pass
+    raise _no_event(text)
+
+
+def _no_event(text: str) -> Http404:
+    return Http404(f"There is no event {text[:64]!r}.")
+
+
+class ActionsView(Door):
+    """`/api/v1/actions/`"""
+
+    required_scopes: ClassVar = {"GET": None}
+
+    @extend_schema(
+        operation_id="actions_list",
+        summary="Read the catalogue of actions",
+        responses={200: show.ActionsSerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Read every action, with the context keys it should carry. Open to every key."""
+        actions = show.ActionSerializer(list(ACTIONS.values()), many=True)
+        return Response({"results": actions.data})
+
+
+class SummaryView(Door):
+    """`/api/v1/summary/`"""
+
+    required_scopes: ClassVar = {"GET": "read"}
+    takes_parameters = True
+
+    @extend_schema(
+        operation_id="summary",
+        summary="Count events",
+        parameters=[schema.GROUP_BY, *schema.FILTERS],
+        responses={200: show.SummarySerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Count events by groups, under the same filters as the list. It is recorded."""
+        chosen = _filtered(request, "group_by")
+        groups = ",".join(request.query_params.getlist("group_by"))
+        rows = counts.summary(chosen.events(), [name.strip() for name in groups.split(",")])
+        _record_search(request, chosen, sum(row["count"] for row in rows))
+        return Response({"results": rows})
+
+
+class CsvRenderer(BaseRenderer):
+    """Lets a client ask for `text/csv`; the file itself is streamed past the renderers."""
+
+    media_type = "text/csv"
+    format = "csv"
+
+
+class CsvExportView(Door):
+    """`/api/v1/export/events.csv`"""
+
+    required_scopes: ClassVar = {"GET": "export"}
+    http_method_names: ClassVar = ["get"]  # a HEAD would be recorded as an export cut short
+    renderer_classes: ClassVar = [CsvRenderer, JSONRenderer]
+    takes_parameters = True
+
+    @extend_schema(
+        operation_id="export_csv",
+        summary="Export events as CSV",
+        parameters=schema.FILTERS,
+        responses={(200, "text/csv"): schema.TEXT, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Export all events that the filters keep. The attempt and its outcome are recorded."""
+        chosen = _filtered(request)
+        events, text = chosen.events(), _filter_text(chosen)
+        return csv_download(events, filter_text=text, who=whose(request))

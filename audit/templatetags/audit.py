@@ -1,0 +1,26 @@
+"""How values of events are written on pages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import template
+
+from audit.admin.filter_form import OUTCOMES
+
+register = template.Library()
+
+
+@register.filter
+def outcome_label(outcome: str) -> str:
+    """An outcome in the words of the pages."""
+    return OUTCOMES.get(outcome, outcome)
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """A context value as text: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

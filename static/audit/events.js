@@ -1,0 +1,40 @@
+/* Typing narrows the list of actions to those whose words match; ticked ones always stay. */
+"use strict";
+
+for (const picker of document.querySelectorAll("[data-picker]")) {
+  const search = picker.querySelector("input[type=search]");
+  const none = picker.querySelector(".picker-none");
+  const groups = [...picker.querySelectorAll(".picker-group")];
+
+  const narrow = () => {
+    const words = search.value.toLowerCase().split(/[\s_]+/).filter(Boolean);
+    let found = 0;
+    for (const group of groups) {
+      const heading = group.querySelector("h3").textContent.toLowerCase();
+      let shown = 0;
+      for (const label of group.querySelectorAll("label")) {
+        const text = `${heading} ${label.textContent.toLowerCase().replaceAll("_", " ")}`;
+        const matches = words.every((word) => text.includes(word));
+        label.hidden = !matches && !label.querySelector("input").checked;
+        shown += label.hidden ? 0 : 1;
+        found += matches ? 1 : 0;
+      }
+      group.hidden = shown === 0;
+    }
+    none.hidden = found > 0;
+  };
+
+  search.addEventListener("input", narrow);
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") event.preventDefault();
+  });
+}
+
+/* An empty field is no filter: leave it out of the address, so that links stay short. */
+for (const form of document.querySelectorAll(".portal-filter")) {
+  form.addEventListener("formdata", (event) => {
+    const kept = [...event.formData.entries()].filter(([, value]) => value.trim() !== "");
+    for (const name of new Set(event.formData.keys())) event.formData.delete(name);
+    for (const [name, value] of kept) event.formData.append(name, value);
+  });
+}
