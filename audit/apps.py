@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib import admin
 
 
 class AuditConfig(AppConfig):
@@ -8,4 +9,9 @@ class AuditConfig(AppConfig):
     verbose_name = "Audit trail"
 
     def ready(self) -> None:
+        from rest_framework_api_key.models import APIKey
+
         from audit import checks, receivers  # noqa: F401  # importing them registers them
+
+        # The library's own keys belong to no source; the portal has `audit.models.ApiKey`.
+        admin.site.unregister(APIKey)

@@ -27,8 +27,6 @@ MAX_INTEGER = 2**53 - 1
 UNKNOWN_KEYS = "context"
 """The digest's name for all context keys that the catalogue did not know, as one object."""
 
-_IPV4_RANGE = 2**32
-
 
 def jcs(value: Any) -> bytes:
     """The JSON Canonicalization Scheme (RFC 8785) of a value made of JSON's types."""
@@ -43,13 +41,13 @@ def time_text(at: datetime) -> str:
 def address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """An address as PostgreSQL's ``host(inet)`` prints it, an IPv4-mapped one as IPv4.
 
-    PostgreSQL writes the lowest 2^32 IPv6 addresses in dotted form (``::0.0.0.2``), except ``::``
-    and ``::1``; Python never does. What is hashed has to be what is read back.
+    PostgreSQL writes the IPv6 addresses from 2^16 to below 2^32 in dotted form (``::0.1.0.2``);
+    Python never does. What is hashed has to be what is read back.
     """
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
-        if 1 < int(address) < _IPV4_RANGE:
+        if 2**16 <= int(address) < 2**32:
             return f"::{ipaddress.IPv4Address(int(address))}"
     return str(address)
 

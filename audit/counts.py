@@ -13,6 +13,8 @@ from django.db.models import (
     DateTimeField,
     F,
     Func,
+    Max,
+    Min,
     Q,
     QuerySet,
     TextField,

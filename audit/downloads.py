@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,8 @@ from audit.exports import csv_file
 from audit.ingest import now
 from audit.models import AuditEvent
 from audit.recorder import audit
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
 """How much is sent at a time: a write for each row would cost more than making the row."""
@@ -77,8 +80,13 @@ class RecordedDownload:
 
     def close(self) -> None:
         """Called by the server at the end; before the last byte it means that the reader left."""
-        if not self._over:
+        if self._over:
+            return
+        try:
             self._fail("interrupted")
+        except Exception:
+            logger.exception("an export cut short could not be recorded")  # Django drops it here
+            raise
 
     def _chunk(self) -> bytes:
         chunk = bytearray()

@@ -17,7 +17,7 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.contrib.postgres.search import SearchQuery
+from django.contrib.postgres.search import SearchQuery, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q, QuerySet
@@ -71,7 +71,10 @@ class ValuesField(forms.Field):
         if "\0" in value or len(value) > MAX_LENGTH:
             raise ValidationError(f"has to be text of up to {MAX_LENGTH} characters")
         try:
+            value.encode()  # a command line that is no UTF-8 brings halves of surrogate pairs
             return self.read(value)
+        except UnicodeEncodeError:
+            raise ValidationError("has to be text that UTF-8 can write") from None
         except ValueError as error:
             raise ValidationError(str(error)) from None
 
@@ -216,7 +219,8 @@ class WordsFilter(django_filters.Filter):
         if not values:
             return queryset
         query = reduce(or_, (SearchQuery(value, config="simple") for value in values))
-        return queryset.annotate(_document=RawSQL(_DOCUMENT, [])).filter(_document=query)
+        document = RawSQL(_DOCUMENT, [], output_field=SearchVectorField())
+        return queryset.alias(_document=document).filter(_document=query)
 
 
 # --- the filter itself -------------------------------------------------------------------------

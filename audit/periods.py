@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-_RELATIVE = re.compile(r"-(\d{1,5})([mhdw])")
-_OFFSET = r"(?P<offset>[Zz]|[+\- ]\d\d:?\d\d)?"
-_DATE = re.compile(rf"(?P<date>\d{{4}}-\d\d-\d\d){_OFFSET}")
+_RELATIVE = re.compile(r"-(\d{1,5})([mhdw])", re.ASCII)
+_OFFSET = r"(?P<offset>[Zz]|[+\- ](?:[01]\d|2[0-3]):?[0-5]\d)?"
+_DATE = re.compile(rf"(?P<date>\d{{4}}-\d\d-\d\d){_OFFSET}", re.ASCII)
 _TIME = re.compile(
-    rf"(?P<date>\d{{4}}-\d\d-\d\d)[Tt ](?P<clock>\d\d:\d\d)"
-    rf"(?P<second>:\d\d(?:\.\d{{1,6}})?)?{_OFFSET}"
+    rf"(?P<date>\d{{4}}-\d\d-\d\d)[Tt ](?P<clock>(?:[01]\d|2[0-3]):[0-5]\d)"
+    rf"(?P<second>:\d\d(?:\.\d{{1,6}})?)?{_OFFSET}",
+    re.ASCII,
 )
 
 EXPECTED = "a time like 2026-03-01T09:30:00Z, a day like 2026-03-01, or -7d (also m, h, w)"
@@ -36,6 +37,8 @@ def moment(text: str, now: datetime) -> Moment:
     if match := _RELATIVE.fullmatch(text):
         count, unit = int(match[1]), UNITS[match[2]]
         return _instant(now, timedelta(**{unit: -count}))
+    if _DATE.fullmatch(text) and _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} may be a time or a day with an offset: write 'T' or '%2B'")
     if match := _DATE.fullmatch(text):
         return _stretch(f"{match['date']}T00:00", match["offset"], timedelta(days=1))
     if match := _TIME.fullmatch(text):

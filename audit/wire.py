@@ -33,7 +33,9 @@ ACTOR_TYPES = ("user", "admin", "service", "system", "anonymous")
 PERSONAL_FIELDS = ("user_id", "subject_id", "resource_id", "ip_address", "user_agent")
 
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:(\d\d))(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d:(\d\d))(?:\.(\d+))?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
 
 
@@ -112,7 +114,7 @@ def decode_lines(body: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
             continue
         try:
             _require_size(len(line.strip()))
-            yield number, _loads(line)
+            yield number, _loads(line.rstrip())
         except Unreadable as unreadable:
             yield number, unreadable
 
@@ -123,8 +125,9 @@ def _loads(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         fault = Fault("invalid_encoding", f"not UTF-8: byte {error.start} cannot be read")
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        fault = Fault("invalid_json", f"not JSON: {error.msg} at {where}")
+        # Of a single line (NDJSON) the number stands in the fault itself, where it is known.
+        line = f"line {error.lineno} " if "\n" in error.doc.strip() else ""
+        fault = Fault("invalid_json", f"not JSON: {error.msg} at {line}column {error.colno}")
     except RecursionError:
         fault = _too_deep("")
     raise Unreadable(fault) from None

@@ -8,15 +8,40 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import connections
 from django.test import Client
+from django.test.utils import setup_databases, teardown_databases
+from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from audit.ingest import Receipt, ingest
 from audit.models import ApiKey, Scope, Source
+from auditportal.embedded import server
 
 ALIASES = ("default", "owner", "worker")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_modify_db_settings: None,
+    django_db_keepdb: bool,
+) -> Iterator[None]:
+    """The owner's test database, whichever tests are run; the other aliases mirror it.
+
+    pytest-django makes only what the tests name: without this, a run in which no test names
+    `owner` would connect web to the real database.
+    """
+    with django_db_blocker.unblock():
+        made = setup_databases(0, interactive=False, aliases=("owner",), keepdb=django_db_keepdb)
+    yield
+    if not django_db_keepdb:
+        with django_db_blocker.unblock():
+            connections.close_all()
+            teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +50,30 @@ def _plain_static_files(settings: Any) -> None:
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     }
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None,
+    django_db_modify_db_settings: None,
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[None]:
+    """The test database, always for all three roles.
+
+    pytest-django would set up only what the collected tests name; with `default` alone, Django
+    leaves its mirror `owner`, and so both, on the real database.
+    """
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases=set(ALIASES))
+        assert connections["default"].settings_dict["NAME"].startswith("test_")
+        yield
+        teardown_databases(made, verbosity=0)
+
+
+def pytest_sessionfinish() -> None:
+    """An xdist worker ends without Python's exit handlers: let go of the embedded server here."""
+    if not settings.DEPLOYED:
+        server.leave(settings.AUDITPORTAL_DATA_DIR)
 
 
 # --- staff -------------------------------------------------------------------------------------
@@ -139,7 +188,7 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
         _point_to(name)
         yield name
         _point_to(template)
-        _as_maintenance(f'DROP DATABASE "{name}" WITH (FORCE)')
+        _as_maintenance(f'DROP DATABASE "{name}"')  # waits 5 s for others to leave
 
 
 def _point_to(name: str) -> None:

@@ -31,7 +31,7 @@ OWN_PARAMETERS = ("cursor", "group_by", "_popup", "e")
 """What the list's URL may hold beside the filters."""
 
 
-class AuditEventAdmin(admin.ModelAdmin[AuditEvent]):
+class AuditEventAdmin(admin.ModelAdmin):
     """Evidence is looked at here, and downloaded; nobody can add, change or delete it."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

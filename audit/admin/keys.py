@@ -30,7 +30,7 @@ class SourceForm(forms.ModelForm):
         return name
 
 
-class SourceAdmin(admin.ModelAdmin[Source]):
+class SourceAdmin(admin.ModelAdmin):
     """The applications that write events."""
 
     form = SourceForm
@@ -76,7 +76,7 @@ class RevokeForm(forms.ModelForm):
         fields = ("revoked",)
 
 
-class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
+class ApiKeyAdmin(admin.ModelAdmin):
     """Issuing and revoking keys; neither can be undone, both are events."""
 
     list_display = ("prefix", "name", "source", "opens", "created", "expiry_date", "revoked")

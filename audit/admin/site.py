@@ -10,7 +10,10 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
 from audit import enums
+from audit.admin.events import AuditEventAdmin
+from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.overview import overview
+from audit.models import ApiKey, AuditEvent, Source
 
 
 class PortalSite(admin.AdminSite):
@@ -19,7 +22,14 @@ class PortalSite(admin.AdminSite):
     site_title = "AuditPortal"
     site_header = "AuditPortal"
     index_title = "Overview"
+    enable_nav_sidebar = False
     index_template = "audit/overview.html"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.register(AuditEvent, AuditEventAdmin)
+        self.register(Source, SourceAdmin)
+        self.register(ApiKey, ApiKeyAdmin)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         catalogue = path("actions/", self.admin_view(self.catalogue), name="actions")

@@ -8,7 +8,12 @@ from typing import Any, NoReturn
 from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    MethodNotAllowed,
+    NotAuthenticated,
+    PermissionDenied,
+)
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework_api_key.permissions import KeyParser
@@ -48,7 +53,7 @@ class HasScope(BasePermission):
     """Lets a key in that has the scope which the view's `required_scopes` names for the method.
 
     A method that stands there with None is open to every key; one that does not stand there is
-    open to none.
+    not allowed.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -59,7 +64,7 @@ class HasScope(BasePermission):
         scopes: dict[str, str | None] = view.required_scopes
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in scopes:
-            return False
+            raise MethodNotAllowed(method)
         needed = scopes[method]
         if needed is None or needed in request.auth.scopes:
             return True

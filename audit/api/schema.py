@@ -76,6 +76,9 @@ GROUP_BY = OpenApiParameter(
     examples=[OpenApiExample("two groups", "category,day")],
 )
 
+NO_FORMAT = OpenApiParameter("format", exclude=True)
+"""The framework's own parameter for choosing a renderer: here it is unknown, as any other."""
+
 _ALWAYS = (401, 403, 406, 503)
 
 

@@ -4,6 +4,10 @@ Only `EventSerializer` and `ReceiptSerializer` turn objects into JSON; what come
 `audit.wire` alone, and the serializers of it are there for the document.
 """
 
+# mypy: disable-error-code="assignment"
+# Fields are named as the JSON is (source, label, context, errors); the framework takes them out of
+# the class before those names could hide its own.
+
 from __future__ import annotations
 
 from datetime import datetime
@@ -52,7 +56,7 @@ class EventSerializer(serializers.Serializer):
     id = serializers.UUIDField(help_text="UUIDv7")
     recorded_at = TimeField(help_text="the portal's clock")
     occurred_at = TimeField(help_text="the application's clock; the portal's, if it gave none")
-    action = serializers.ChoiceField(choices=_choices(enums.ACTIONS))
+    action = serializers.CharField(help_text="a value of the catalogue; it may grow")
     label = serializers.CharField(source="definition.label", help_text="the action in words")
     category = serializers.ChoiceField(choices=_choices(enums.Category))
     frameworks = serializers.ListField(
@@ -127,7 +131,9 @@ class EventInSerializer(serializers.Serializer):
     actor_type = serializers.ChoiceField(**_optional(choices=_choices(wire.ACTOR_TYPES)))
     user_id = serializers.CharField(**_optional(max_length=wire.MAX_IDENTIFIER, allow_blank=True))
     subject_id = serializers.CharField(
-        **_optional(max_length=wire.MAX_IDENTIFIER, allow_blank=True, help_text="to whom it is done")
+        **_optional(
+            max_length=wire.MAX_IDENTIFIER, allow_blank=True, help_text="to whom it is done"
+        )
     )
     resource_type = serializers.CharField(
         **_optional(max_length=wire.MAX_IDENTIFIER, allow_blank=True)
@@ -146,7 +152,9 @@ class EventInSerializer(serializers.Serializer):
         **_optional(max_length=wire.MAX_IDENTIFIER, allow_blank=True)
     )
     source_seq = serializers.IntegerField(
-        **_optional(min_value=0, max_value=2**53 - 1, help_text="your own counter, for finding gaps")
+        **_optional(
+            min_value=0, max_value=2**53 - 1, help_text="your own counter, for finding gaps"
+        )
     )
     purpose = serializers.CharField(**_optional(max_length=wire.MAX_IDENTIFIER, allow_blank=True))
     ip_address = serializers.IPAddressField(**_optional(help_text="without mask or zone"))
@@ -200,7 +208,7 @@ class ContextKeySerializer(serializers.Serializer):
 class ActionSerializer(serializers.Serializer):
     """One action of the catalogue. Those of the category `portal` no application can write."""
 
-    value = serializers.ChoiceField(choices=_choices(enums.ACTIONS))
+    value = serializers.CharField(help_text="what stands in an event's `action`")
     label = serializers.CharField()
     category = serializers.ChoiceField(choices=_choices(enums.Category))
     frameworks = serializers.ListField(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -26,7 +26,7 @@ from audit.downloads import csv_download
 from audit.enums import ACTIONS, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
 from audit.ingest import Receipt, Rejected, ingest
-from audit.models import AuditEvent
+from audit.models import ApiKey, AuditEvent
 from audit.recorder import audit, whose
 
 MAX_ROWS = 10_000
@@ -42,7 +42,7 @@ class Door(APIView):
     """What all doors share: `required_scopes` for each method, and no parameter is ignored."""
 
     required_scopes: ClassVar[dict[str, str | None]] = {}
-    http_method_names: ClassVar[Sequence[str]] = ["get", "head", "post"]
+    http_method_names = ["get", "head", "post"]
     takes_parameters = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class Door(APIView):
 
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+    ) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
         final["Cache-Control"] = "no-store"
         return final
@@ -63,7 +63,7 @@ class Door(APIView):
 
 def _require_utf8(request: Request) -> None:
     """Before anything else: Django would read even the address in the charset named here."""
-    charset = request._request.content_params.get("charset", "utf-8")
+    charset = (request._request.content_params or {}).get("charset", "utf-8")
     try:
         if codecs.lookup(charset).name == "utf-8":
             return
@@ -87,15 +87,17 @@ def _batch(request: Request) -> tuple[list[Any], list[int | None]]:
     """The rows of the body, and the line of each where the body has lines."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("", "The body has to come as it is, without Content-Encoding.")
-    media_type = request._request.content_type
+    media_type = request._request.content_type or ""
     body: bytes = request._request.body
+    if not body.strip():
+        return [], []
     if media_type == schema.NDJSON:
         numbered = list(islice(wire.decode_lines(BytesIO(body)), MAX_ROWS + 1))
         return [row for _, row in numbered], [line for line, _ in numbered]
     if media_type != "application/json":
         wanted = f"The body has to be application/json or {schema.NDJSON}"
-        raise UnsupportedMediaType("", f"{wanted}, not {media_type[:100] or 'of no type'!r}.")
-    rows = wire.decode(body) if body.strip() else []
+        raise UnsupportedMediaType("", f"{wanted}, not {media_type[:100]!r}.")
+    rows = wire.decode(body)
     return rows, [None] * len(rows)
 
 
@@ -106,7 +108,10 @@ def _is_one_object(request: Request) -> bool:
 
 def _require_size(rows: Sequence[Any]) -> None:
     if not rows:
-        detail = "the body holds no event; send an object, an array of objects, or lines of them"
+        detail = (
+            "the body holds no event; send an object, an array of objects, or lines of them, "
+            "with a Content-Length"  # without one, a body sent in chunks comes out empty
+        )
         raise Rejected([wire.Fault("empty_body", detail)])
     if len(rows) > MAX_ROWS:
         detail = f"a request may bring {MAX_ROWS} events; send more in several requests"
@@ -117,8 +122,9 @@ def _stored(request: Request) -> list[Receipt]:
     """The receipts for the events in the body, whose faults name their lines."""
     rows, lines = _batch(request)
     _require_size(rows)
+    key = cast(ApiKey, request.auth)  # HasScope lets nobody else in
     try:
-        return ingest(rows, source=request.auth.source.name, key=request.auth.prefix)
+        return ingest(rows, source=key.source.name, key=key.prefix)
     except Rejected as rejected:
         faults = [
             fault if fault.index is None else replace(fault, line=lines[fault.index])
@@ -131,6 +137,7 @@ _EVENTS_IN = PolymorphicProxySerializer(
     component_name="EventsIn",
     serializers=[show.EventInSerializer, show.EventInSerializer(many=True)],
     resource_type_field_name=None,
+    many=False,
 )
 _RECEIPTS_OUT = PolymorphicProxySerializer(
     component_name="ReceiptOrReceipts",
@@ -303,14 +310,15 @@ class CsvExportView(Door):
     """`/api/v1/export/events.csv`"""
 
     required_scopes: ClassVar = {"GET": "export"}
-    http_method_names: ClassVar = ["get"]  # a HEAD would be recorded as an export cut short
-    renderer_classes: ClassVar = [CsvRenderer, JSONRenderer]
+    # A HEAD would be recorded as an export cut short.
+    http_method_names = ["get"]
+    renderer_classes = (CsvRenderer, JSONRenderer)
     takes_parameters = True
 
     @extend_schema(
         operation_id="export_csv",
         summary="Export events as CSV",
-        parameters=schema.FILTERS,
+        parameters=[*schema.FILTERS, schema.NO_FORMAT],
         responses={(200, "text/csv"): schema.TEXT, **schema.failures(400)},
     )
     def get(self, request: Request) -> StreamingHttpResponse:

@@ -39,27 +39,27 @@ class Habit(NamedTuple):
 # fmt: off
 HABITS = {
     #                                       resource       failing visit  door  console job
-    "user_login":                      Habit("session",       0.060),
+    "user_login":                      Habit("session",       0.090),
     "user_logout":                     Habit("session",       0.010),
     "user_registration":               Habit("user",          0.080, 0,     14,   0,      0),
     "user_password_change":            Habit("user",          0.080, 0.25,  0,    1,      0),
     "password_reset_request":          Habit("user",          0.000, 0,     12,   0,      0),
     "password_reset_confirm":          Habit("user",          0.080, 0,     10,   0,      0),
-    "auth_token_refresh":              Habit("session",       0.020, 11,    0,    6,      0),
+    "auth_token_refresh":              Habit("session",       0.040, 11,    0,    6,      0),
     "token_rejected_version_mismatch": Habit("session",       0.000, 0.1,   6,    0,      0),
     "global_token_rotation":           Habit("token",         0.100, 0,     0,    0.15,   0.005),
     "user_token_rotation":             Habit("user",          0.050, 0.1,   0,    1.5,    0.1),
     "user_email_verification":         Habit("user",          0.070, 0.05,  12,   0,      0),
     "user_mfa_enable":                 Habit("user",          0.080, 0.2,   0,    0,      0),
     "user_mfa_disable":                Habit("user",          0.080, 0.03,  0,    0.8,    0),
-    "access":                          Habit("account",       0.030, 20,    0,    20,     0),
+    "access":                          Habit("account",       0.055, 20,    0,    9,      0),
     "permission_change":               Habit("user",          0.060, 0,     0,    3,      0),
     "role_assignment":                 Habit("user",          0.060, 0,     0,    3,      0),
     "role_revocation":                 Habit("user",          0.050, 0,     0,    2,      0),
-    "data_view":                       Habit("account",       0.000, 22,    0,    18,     0),
+    "data_view":                       Habit("account",       0.000, 22,    0,    9,      0),
     "data_export":                     Habit("export",        0.050, 0.7,   0,    2,      0),
     "data_deletion":                   Habit("user",          0.060, 0.05,  0,    1,      0.05),
-    "data_modification":               Habit("user",          0.050, 2.5,   0,    3,      0),
+    "data_modification":               Habit("user",          0.080, 2.5,   0,    3,      0),
     "admin_user_creation":             Habit("user",          0.050, 0,     0,    5,      0),
     "admin_user_deletion":             Habit("user",          0.050, 0,     0,    2,      0),
     "admin_user_suspension":           Habit("user",          0.050, 0,     0,    2,      0),
@@ -67,8 +67,8 @@ HABITS = {
     "admin_backup":                    Habit("backup",        0.000, 0,     0,    0.6,    0.6),
     "provider_connection":             Habit("connection",    0.080, 0.6,   0,    0,      0),
     "provider_disconnection":          Habit("connection",    0.040, 0.15,  0,    0,      0.05),
-    "provider_token_refresh":          Habit("connection",    0.040, 0,     0,    0,      20),
-    "provider_data_sync":              Habit("connection",    0.050, 2,     0,    0,      14),
+    "provider_token_refresh":          Habit("connection",    0.070, 0,     0,    0,      20),
+    "provider_data_sync":              Habit("connection",    0.080, 2,     0,    0,      14),
     "provider_account_view":           Habit("account",       0.000, 7,     0,    2,      0),
     "provider_transaction_view":       Habit("account",       0.000, 9,     0,    2,      0),
     "session_revocation":              Habit("session",       0.040, 0.2,   0,    2,      0.6),
@@ -76,11 +76,11 @@ HABITS = {
     "all_sessions_revocation":         Habit("user",          0.050, 0.1,   0,    1,      0.05),
     "session_provider_access":         Habit("connection",    0.000, 4,     0,    0,      0),
     "suspicious_session_activity":     Habit("session",       0.000, 0.02,  0,    0,      0.25),
-    "account_sync":                    Habit("connection",    0.045, 0.3,   0,    0,      14),
-    "transaction_sync":                Habit("connection",    0.050, 0.3,   0,    0,      24),
-    "holdings_sync":                   Habit("account",       0.050, 0.2,   0,    0,      9),
+    "account_sync":                    Habit("connection",    0.070, 0.3,   0,    0,      14),
+    "transaction_sync":                Habit("connection",    0.080, 0.3,   0,    0,      24),
+    "holdings_sync":                   Habit("account",       0.080, 0.2,   0,    0,      9),
     "file_import":                     Habit("import",        0.080, 0.6,   0,    0,      0.3),
-    "rate_limit_check":                Habit("endpoint",      0.015, 18,    8,    4,      0),
+    "rate_limit_check":                Habit("endpoint",      0.045, 18,    8,    4,      0),
 }
 # fmt: on
 
@@ -93,7 +93,10 @@ RESOURCE_FACTS = {
     "connection": "connection_id",
     "account": "account_id",
 }
-"""Kind of resource to the fact of the scene that is its id; other kinds get a made-up one."""
+"""Kind of resource to the fact of the scene that is its id."""
+
+RESOURCE_KEYS = {"endpoint": "endpoint", "setting": "config_key"}
+"""Kind of resource to the context key that is its id; the ids of other kinds are made up."""
 
 
 class Mix(NamedTuple):

@@ -63,7 +63,7 @@ class Stage:
         random, facts = self.random.random, scene.facts
         plot = self._plots[operation]
         variant = self._variant(plot, action)
-        fields = self._fields(plot, scene)
+        fields = self._fields(plot.resource, variant[0].context, scene.facts) | scene.fields
         if len(variant) > 1:
             fields["correlation_id"] = f"{self.random.getrandbits(64):016x}"
             if random() < OPEN_SHARE and not action:
@@ -90,13 +90,18 @@ class Stage:
             variants = plot.failures if draw() < plot.failing else plot.successes
         return variants[int(draw() * len(variants))]
 
-    def _fields(self, plot: operations.Plot, scene: Scene) -> dict[str, Any]:
+    def _fields(self, resource: str, context: Facts, facts: Facts) -> dict[str, Any]:
+        """What an operation's events share besides the scene's fields."""
         bits = self.random.getrandbits(56)
-        fact = operations.RESOURCE_FACTS.get(plot.resource)
+        if fact := operations.RESOURCE_FACTS.get(resource):
+            resource_id = facts[fact]
+        elif key := operations.RESOURCE_KEYS.get(resource):
+            resource_id = context[key]
+        else:
+            resource_id = f"{resource}-{bits >> 40}"
         return {
-            **scene.fields,
-            "resource_type": plot.resource,
-            "resource_id": scene.facts[fact] if fact else f"{plot.resource}-{bits >> 40}",
+            "resource_type": resource,
+            "resource_id": resource_id,
             "request_id": f"req-{bits:014x}",
         }
 

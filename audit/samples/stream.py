@@ -32,7 +32,7 @@ WEEKEND = 0.3
 JOBS = 12
 """What the machines do in any hour, on the same scale."""
 
-DOOR, CONSOLE = 0.10, 0.02
+DOOR, CONSOLE = 0.10, 0.03
 """How many of the people have not signed in, and how many are administrators at work."""
 
 COMPLETE_FROM = 5_000
@@ -120,13 +120,13 @@ def _plan(stage: Stage, count: int, start: datetime) -> Iterator[tuple[int, Call
         return
     for action in AuditAction:
         if action.phase is not Phase.ATTEMPTED:
-            yield _some_time(stage, 0.02, 0.95), partial(stories.ending, stage, action=action)
+            yield _some_time(stage, 0.02, 0.95), partial(stories.ending, stage, action)
     rounds = max(1, min(stage.end // (30 * DAY), count // 20_000))
     for number in range(rounds):
         for story in stories.STORIES:
             at = _some_time(stage, (number + 0.1) / rounds, (number + 0.9) / rounds)
             size = story.size(count // rounds)
-            yield _at_hour(stage, at, story.hour, start), partial(story.tell, stage, size=size)
+            yield _at_hour(stage, at, story.hour, start), partial(story.tell, stage, size)
 
 
 def _some_time(stage: Stage, earliest: float, latest: float) -> int:

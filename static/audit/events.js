@@ -31,10 +31,15 @@ for (const picker of document.querySelectorAll("[data-picker]")) {
 }
 
 /* An empty field is no filter: leave it out of the address, so that links stay short. */
-for (const form of document.querySelectorAll(".portal-filter")) {
+for (const form of document.querySelectorAll(".portal-filter form")) {
   form.addEventListener("formdata", (event) => {
     const kept = [...event.formData.entries()].filter(([, value]) => value.trim() !== "");
     for (const name of new Set(event.formData.keys())) event.formData.delete(name);
     for (const [name, value] of kept) event.formData.append(name, value);
   });
+}
+
+/* On a narrow screen the events come first once a filter is in force; the chips tell which. */
+if (matchMedia("(max-width: 767px)").matches && document.querySelector(".portal-chips")) {
+  document.querySelector(".portal-filter").open = false;
 }
