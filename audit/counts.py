@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import Any
@@ -69,7 +69,7 @@ def summary(events: QuerySet[AuditEvent], group_by: Sequence[str]) -> list[dict[
     if not names or set(names) - GROUPS.keys() or len(set(names)) < len(names):
         raise BadFilter({"group_by": [f"name each of these at most once: {', '.join(GROUPS)}"]})
     columns = {f"_{name}": GROUPS[name] for name in names}
-    rows = events.order_by().values(**columns).annotate(count=Count("id")).order_by(*columns)
+    rows: Any = events.order_by().values(**columns).annotate(count=Count("id")).order_by(*columns)
     return [
         {name: _written(name, row[f"_{name}"]) for name in names} | {"count": row["count"]}
         for row in rows
@@ -127,7 +127,7 @@ def activity(period: Period) -> dict[enums.Category, Activity]:
     """The activity of each category in a period, counted in one query."""
     found = {category: Activity() for category in enums.Category}
     bar = period.length / BARS
-    rows = (
+    rows: Iterable[Any] = (
         AuditEvent.objects.filter(
             occurred_at__gte=period.previous.start, occurred_at__lte=period.end
         )
@@ -186,7 +186,7 @@ def top(events: QuerySet[AuditEvent], group_by: str, limit: int = 100) -> list[d
     """
     if group_by not in TOP:
         raise BadFilter({"group_by": [f"a list is grouped by one of {', '.join(TOP)}"]})
-    return list(
+    rows: Iterable[Any] = (
         events.order_by()
         .values(value=TOP[group_by])
         .annotate(
@@ -197,3 +197,4 @@ def top(events: QuerySet[AuditEvent], group_by: str, limit: int = 100) -> list[d
         )
         .order_by("-events", "value")[:limit]
     )
+    return list(rows)

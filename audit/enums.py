@@ -73,6 +73,11 @@ class Outcome(StrEnum):
     FAILURE = "failure"
     INFORMATIONAL = "informational"
 
+    @property
+    def label(self) -> str:
+        """The outcome in the words of the pages."""
+        return {"pending": "Attempted", "informational": "Information"}.get(self, self.capitalize())
+
 
 # An event's outcome cannot be derived: its line in the table states it ("event/failure").
 _OUTCOME_OF = {

@@ -140,9 +140,9 @@ class Within(models.Lookup):
     lookup_name = "within"
     prepare_rhs = False
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         left, params = compiler.compile(self.lhs)
-        return f"{left} <<= %s::inet", [*params, str(self.rhs)]
+        return f"{left} <<= %s::inet", (*params, str(self.rhs))
 
 
 def field_is(name: str, values: list[Any]) -> Q:

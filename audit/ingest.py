@@ -91,7 +91,8 @@ def ingest(
 
 def read_all(rows: Iterable[Any]) -> list[wire.Event]:
     """All rows as events. Raises `Rejected` with every fault of every row."""
-    events, faults = [], []
+    events: list[wire.Event] = []
+    faults: list[wire.Fault] = []
     for index, row in enumerate(rows):
         try:
             if isinstance(row, wire.Unreadable):
@@ -252,7 +253,7 @@ def _write(batch: _Batch, rows: Sequence[dict[str, Any]]) -> None:
 def _rows(batch: _Batch, events: Sequence[wire.Event]) -> dict[UUID, dict[str, Any]]:
     """The rows of the events by id. Raises `Rejected` where an entry is too large."""
     rows: dict[UUID, dict[str, Any]] = {}
-    faults = []
+    faults: list[wire.Fault] = []
     for index, event in enumerate(events):
         try:
             if _id(event) not in rows:

@@ -12,7 +12,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.core.validators import RegexValidator
 from django.db import models
-from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+from rest_framework_api_key.models import AbstractAPIKey
 
 from audit import canonical, enums, wire
 
@@ -72,8 +72,6 @@ def default_scopes() -> list[str]:
 
 class ApiKey(AbstractAPIKey):
     """A key of one source. Only a hash of it is stored; its first 8 characters name it."""
-
-    objects: ClassVar = BaseAPIKeyManager()
 
     source = models.ForeignKey(Source, on_delete=models.PROTECT, related_name="keys")
     scopes = ArrayField(

@@ -13,7 +13,6 @@ from django.contrib.auth.models import Group, User
 from django.db import connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
-from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from audit.ingest import Receipt, ingest
@@ -21,27 +20,6 @@ from audit.models import ApiKey, Scope, Source
 from auditportal.embedded import server
 
 ALIASES = ("default", "owner", "worker")
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(
-    django_test_environment: None,
-    django_db_blocker: DjangoDbBlocker,
-    django_db_modify_db_settings: None,
-    django_db_keepdb: bool,
-) -> Iterator[None]:
-    """The owner's test database, whichever tests are run; the other aliases mirror it.
-
-    pytest-django makes only what the tests name: without this, a run in which no test names
-    `owner` would connect web to the real database.
-    """
-    with django_db_blocker.unblock():
-        made = setup_databases(0, interactive=False, aliases=("owner",), keepdb=django_db_keepdb)
-    yield
-    if not django_db_keepdb:
-        with django_db_blocker.unblock():
-            connections.close_all()
-            teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +45,7 @@ def django_db_setup(
         made = setup_databases(verbosity=0, interactive=False, aliases=set(ALIASES))
         assert connections["default"].settings_dict["NAME"].startswith("test_")
         yield
+        connections.close_all()
         teardown_databases(made, verbosity=0)
 
 

@@ -53,7 +53,7 @@ def portal(own_database: str) -> Iterator[str]:
             a_sign_in(**attempt),
             a_sign_in(correlation_id="c-1", user_id="=SUM(A1)"),
             *(a_sign_in(ip_address="203.0.113.9") for _ in range(3)),
-            a_sign_in(action="data_viewed", context={"data_type": "profile", "fields_accessed": []}),
+            a_sign_in(action="data_viewed", context={"data_type": "profile"}),
         ],
         source="payments",
     )

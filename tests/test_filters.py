@@ -201,8 +201,8 @@ def test_each_filter_finds_what_a_naive_reading_finds(events):
         ]
         try:
             ids = found(**query)
-        except BadFilter as refused:  # a range turned round
-            assert set(refused.errors) <= {"occurred_after", "recorded_after"}
+        except BadFilter:  # a range turned round: nothing lies in it
+            assert {"occurred_after", "recorded_after"} & query.keys()
             assert wanted == []
             return
         wanted.sort(key=lambda event: (event.occurred_at, event.id), reverse=True)
@@ -304,8 +304,14 @@ def test_free_text_survives_counting_and_slicing(one_text_each):
 @pytest.fixture
 def at_midnight(store):
     """Events at the very edges of 1 March 2026 (UTC), by their times."""
-    edges = ["2026-02-28T23:59:59.999999Z", "2026-03-01T00:00:00Z", "2026-03-01T09:30:00.000001Z",
-             "2026-03-01T09:30:59.999999Z", "2026-03-01T23:59:59.999999Z", "2026-03-02T00:00:00Z"]  # fmt: skip
+    edges = [
+        "2026-02-28T23:59:59.999999Z",
+        "2026-03-01T00:00:00Z",
+        "2026-03-01T09:30:00.000001Z",
+        "2026-03-01T09:30:59.999999Z",
+        "2026-03-01T23:59:59.999999Z",
+        "2026-03-02T00:00:00Z",
+    ]
     receipts = store(*({"occurred_at": edge} for edge in edges))
     return [receipt.id for receipt in receipts]
 
@@ -319,7 +325,8 @@ def at_midnight(store):
         ("occurred_before=2026-03-01T00:00:00Z", [0, 1]),
         ("occurred_after=2026-03-02T00:00:00Z", [5]),
         ("occurred_after=2026-03-01T09:30&occurred_before=2026-03-01T09:30", [2, 3]),
-        ("occurred_after=2026-03-01T09:30:00.000001Z&occurred_before=2026-03-01T09:30:00.000001Z", [2]),
+        ("occurred_after=2026-03-01T09:30&occurred_before=2026-03-01T09:30:00.000001Z", [2]),
+        ("occurred_after=2026-03-01T09:30:00.000001Z&occurred_before=2026-03-01T09:30", [2, 3]),
         ("occurred_after=2026-03-01%2B01:00&occurred_before=2026-03-01%2B01:00", [0, 1, 2, 3]),
         ("occurred_after=2026-03-01T01:00:00+01:00&occurred_before=2026-03-01", [1, 2, 3, 4]),
         ("occurred_after=2026-03-01-01:00&occurred_before=2026-03-01-01:00", [2, 3, 4, 5]),

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from tests.conftest import a_sign_in
 from django.conf import settings
 from django.db import connections
 
 from audit import checks, grants, partitions
 from audit.ingest import ingest
+from tests.conftest import a_sign_in
 
 EVENTS = "audit_auditevent"
 THIS_MONTH = datetime.now(UTC).date().replace(day=1)
@@ -38,7 +38,7 @@ CHANGES = {
     "update from": "UPDATE {table} e SET source = l.origin FROM audit_log l",
     "delete": "DELETE FROM {table}",
     "delete of nothing": "DELETE FROM {table} WHERE false",
-    "delete in a query": "WITH gone AS (DELETE FROM {table} RETURNING id) SELECT count(*) FROM gone",
+    "delete in a query": "WITH gone AS (DELETE FROM {table} RETURNING id) TABLE gone",
     "truncate": "TRUNCATE {table}",
     "truncate cascade": "TRUNCATE {table} RESTART IDENTITY CASCADE",
     "truncate with another": "TRUNCATE {table}, audit_pending",
@@ -422,13 +422,11 @@ def as_owner():
         yield cursor
 
 
-@pytest.mark.own_database
 def test_a_good_deployment_passes_the_checks(own_database):
     ingest([a_sign_in()], source="payments")
     assert found_by_checks() == []
 
 
-@pytest.mark.own_database
 @pytest.mark.parametrize("table", [EVENTS, FILLED, EMPTY])
 @pytest.mark.parametrize(
     "sabotage",
@@ -443,7 +441,6 @@ def test_a_missing_guard_is_an_error(own_database, table, sabotage):
     assert table in [message.msg.split()[2] for message in messages]
 
 
-@pytest.mark.own_database
 def test_the_hint_of_a_missing_guard_repairs_it(own_database):
     with as_owner() as cursor:
         cursor.execute(f"DROP TRIGGER append_only ON {FILLED}")

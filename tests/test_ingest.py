@@ -10,19 +10,19 @@ from uuid import UUID
 
 import pytest
 import rfc8785
-from tests.conftest import a_sign_in
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections, transaction
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from tests.strategies import events
-from tests.test_canonical import digest_by_hand
 
 from audit import canonical, ingest, wire
 from audit.enums import AuditAction, PortalAction, Sensitivity, action
 from audit.ingest import Conflict, Rejected
 from audit.models import AuditEvent, Log, Pending
+from tests.conftest import a_sign_in
+from tests.strategies import events
+from tests.test_canonical import digest_by_hand
 
 MILLISECOND = timedelta(milliseconds=1)
 AT = datetime(2026, 3, 1, 9, 30, 0, 123_456, tzinfo=UTC)
@@ -506,7 +506,6 @@ def at_once(*jobs):
     return [results[number] for number in range(len(jobs))]
 
 
-@pytest.mark.own_database
 def test_batches_that_overlap_neither_deadlock_nor_lose_an_event(own_database):
     rows = [a_sign_in(id=new_id(), user_id=f"u-{number}") for number in range(400)]
     jobs = [
@@ -526,7 +525,6 @@ def test_batches_that_overlap_neither_deadlock_nor_lose_an_event(own_database):
     assert sorted(map(str, sealed)) == sorted(stored)
 
 
-@pytest.mark.own_database
 def test_one_id_with_two_contents_at_once_is_stored_once(own_database):
     id_ = new_id()
     answers = at_once(
@@ -536,7 +534,6 @@ def test_one_id_with_two_contents_at_once_is_stored_once(own_database):
     assert AuditEvent.objects.count() == 1
 
 
-@pytest.mark.own_database
 def test_a_new_month_may_begin_in_several_processes_at_once(own_database):
     at = datetime(2019, 8, 1, tzinfo=UTC)
     answers = at_once(*[lambda: ingested(a_sign_in(), clock=lambda: at)] * 4)

@@ -56,7 +56,7 @@ def test_a_moment_is_a_stretch_of_time_in_utc(text, start, length):
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(text):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"is|lies|does"):
         periods.moment(text, NOW)
 
 
@@ -92,7 +92,7 @@ def test_a_period_ends_now_and_has_an_equally_long_one_before_it(code):
 
 @pytest.mark.parametrize("code", ["-0d", "2026-03-31T12:00:01Z", "2026-04-01", "", "x"])
 def test_a_period_lies_in_the_past(code):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"is|lies|does"):
         periods.period(code, NOW)
 
 

@@ -13,6 +13,11 @@ PASSWORD = "correct horse battery"
 AGENT = {"headers": {"User-Agent": "Browser/1.0"}}
 
 
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 def sign_in(name, password=PASSWORD, client=None):
     client = client or Client(REMOTE_ADDR="192.0.2.9", **AGENT)
     client.post(reverse("admin:login"), {"username": name, "password": password})
@@ -176,7 +181,6 @@ def test_a_superuser_changes_users(as_user, db):
     assert answer.status_code == 200
 
 
-@pytest.mark.own_database
 def test_a_database_may_be_migrated_again(own_database, settings):
     call_command("migrate", verbosity=0)
     assert [log.origin for log in Log.objects.using("owner").all()] == [settings.AUDITPORTAL_ORIGIN]

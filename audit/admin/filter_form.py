@@ -31,13 +31,6 @@ LABELS = {
 }
 """The filters in the words of the page."""
 
-OUTCOMES = {
-    "success": "Success",
-    "failure": "Failure",
-    "pending": "Attempted",
-    "informational": "Information",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -79,8 +72,8 @@ class FilterForm:
             return enums.ACTIONS[value].label
         if name == "category" and value in list(enums.Category):
             return enums.Category(value).label
-        if name == "outcome":
-            return OUTCOMES.get(value, value)
+        if name == "outcome" and value in list(enums.Outcome):
+            return enums.Outcome(value).label
         return periods.PERIODS.get(value, value)
 
     @property
@@ -121,7 +114,7 @@ class FilterForm:
 
     @property
     def outcomes(self) -> list[Option]:
-        return self._options("outcome", list(OUTCOMES.items()))
+        return self._options("outcome", [(o.value, o.label) for o in enums.Outcome])
 
     @property
     def actions(self) -> list[tuple[str, list[Option]]]:

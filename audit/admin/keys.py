@@ -54,6 +54,13 @@ class ApiKeyForm(forms.ModelForm):
         help_text="What the key opens. An application that only writes needs nothing more.",
     )
 
+    expiry_date = forms.DateTimeField(
+        label="Expires (UTC)",
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+        help_text="From then on the key opens nothing. Leave it empty for a key without an end.",
+    )
+
     class Meta:
         model = ApiKey
         fields = ("source", "name", "scopes", "expiry_date")
@@ -91,11 +98,13 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
 
-    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, **kwargs: Any) -> Any:
-        form = ApiKeyForm if obj is None else RevokeForm
-        return super().get_form(request, obj, **kwargs | {"form": form})
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[Any]]:
+        form = RevokeForm if change else ApiKeyForm
+        return super().get_form(request, obj, change, **kwargs | {"form": form})
 
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return ["source", "name", "scopes", "expiry_date"]
         fixed = ["prefix", "source", "name", "opens", "expiry_date", "created", "revoked"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import template
 
-from audit.admin.filter_form import OUTCOMES
+from audit.enums import Outcome
 
 register = template.Library()
 
@@ -15,7 +15,7 @@ register = template.Library()
 @register.filter
 def outcome_label(outcome: str) -> str:
     """An outcome in the words of the pages."""
-    return OUTCOMES.get(outcome, outcome)
+    return Outcome(outcome).label
 
 
 @register.filter

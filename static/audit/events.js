@@ -10,7 +10,7 @@ for (const picker of document.querySelectorAll("[data-picker]")) {
     const words = search.value.toLowerCase().split(/[\s_]+/).filter(Boolean);
     let found = 0;
     for (const group of groups) {
-      const heading = group.querySelector("h3").textContent.toLowerCase();
+      const heading = group.querySelector(".picker-heading").textContent.toLowerCase();
       let shown = 0;
       for (const label of group.querySelectorAll("label")) {
         const text = `${heading} ${label.textContent.toLowerCase().replaceAll("_", " ")}`;
