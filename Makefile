@@ -8,8 +8,8 @@ PYTEST_ARGS ?= -n auto
 BIN = $(VENV)/bin
 MANAGE = $(BIN)/python manage.py
 
-# A deployment's environment as far as checks look at it; nothing connects to it.
-DEPLOYED = DATABASE_URL=postgres://web@192.0.2.1/x AUDITPORTAL_ORIGIN=audit.example.org \
+# A deployment's environment as far as checks look at it; nothing answers at that address.
+DEPLOYED = DATABASE_URL=postgres://web@127.0.0.1:1/x AUDITPORTAL_ORIGIN=audit.example.org \
 	ALLOWED_HOSTS=audit.example.org SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
 
 .PHONY: help demo test lint format lock bench install install-tests clean

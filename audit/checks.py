@@ -12,12 +12,17 @@ from django.db import connections
 from audit import grants
 from audit.models import Log
 
+_KIND = 2 | 8 | 16 | 32
+"""pg_trigger.tgtype of the guard: BEFORE, DELETE, UPDATE, TRUNCATE, and not for each row."""
+
 _UNGUARDED = """
     SELECT oid::regclass::text FROM pg_class
     WHERE (oid = to_regclass(%(table)s) OR oid IN (
         SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(table)s)))
       AND NOT EXISTS (SELECT FROM pg_trigger
-                      WHERE tgrelid = pg_class.oid AND tgname = 'append_only' AND tgenabled = 'A')
+                      WHERE tgrelid = pg_class.oid AND tgname = 'append_only' AND tgenabled = 'A'
+                        AND tgfoid = to_regproc('audit_refuse_change')
+                        AND tgtype = %(kind)s)
 """
 
 
@@ -30,7 +35,7 @@ def check_evidence(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
             cursor.execute("SELECT to_regclass(%s)", [grants.EVIDENCE])
             if cursor.fetchone()[0] is None:
                 continue
-            cursor.execute(_UNGUARDED, {"table": grants.EVIDENCE})
+            cursor.execute(_UNGUARDED, {"table": grants.EVIDENCE, "kind": _KIND})
             messages += [_unguarded(table) for (table,) in cursor.fetchall()]
             cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = %s", ["audit_log"])
             if cursor.fetchone()[0] == grants.role_names()["web"]:

@@ -23,6 +23,7 @@ import pytest
 from audit.samples import SOURCES
 from auditportal.embedded import server
 
+pytestmark = pytest.mark.embedded
 REPOSITORY = Path(__file__).parent.parent
 EVENTS = 500
 PATIENCE = 60  # seconds until a demo that was told to stop is gone

@@ -24,6 +24,7 @@ import pytest
 from auditportal.embedded import EmbeddedServerError, root, server
 from auditportal.embedded.cluster import PORT, Cluster
 
+pytestmark = pytest.mark.embedded
 REPOSITORY = Path(__file__).parent.parent
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="is about running as root")
 
@@ -95,8 +96,19 @@ def copy_cluster(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source / "postgres"), str(target)], check=True)
 
 
+_started: list["subprocess.Popen[str]"] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    while _started:
+        with _started.pop() as process:  # which closes its pipes
+            process.kill()
+
+
 def python(script: str, *arguments: object, **options: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [
             str(options.pop("executable", sys.executable)),
             "-c",
@@ -109,6 +121,8 @@ def python(script: str, *arguments: object, **options: object) -> "subprocess.Po
         text=True,
         **({"cwd": REPOSITORY} | options),  # type: ignore[call-overload]
     )
+    _started.append(process)
+    return process
 
 
 def user_of(data_dir: Path) -> "subprocess.Popen[str]":
@@ -304,6 +318,7 @@ def test_a_server_of_which_parts_still_run_is_not_started_twice(
             server.running(data_dir)
     finally:
         os.kill(connection.info.backend_pid, signal.SIGKILL)
+        connection.close()
     assert query(data_dir, "SELECT 1") == [(1,)]
 
 

@@ -30,12 +30,15 @@ for (const picker of document.querySelectorAll("[data-picker]")) {
   });
 }
 
-/* An empty field is no filter: leave it out of the address, so that links stay short. */
+/* An empty field is no filter: leave it out of the address, so that links stay short. A day and a
+   time are written with a T between them there; people put a space. */
 for (const form of document.querySelectorAll(".portal-filter form")) {
   form.addEventListener("formdata", (event) => {
     const kept = [...event.formData.entries()].filter(([, value]) => value.trim() !== "");
     for (const name of new Set(event.formData.keys())) event.formData.delete(name);
-    for (const [name, value] of kept) event.formData.append(name, value);
+    for (const [name, value] of kept) {
+      event.formData.append(name, value.replace(/^(\d{4}-\d\d-\d\d) +(\d\d:\d\d)/, "$1T$2"));
+    }
   });
 }
 
