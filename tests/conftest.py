@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, User
@@ -46,6 +48,7 @@ def django_db_setup(
         assert connections["default"].settings_dict["NAME"].startswith("test_")
         yield
         connections.close_all()
+        _end_sessions(connections["owner"].settings_dict["NAME"])
         teardown_databases(made, verbosity=0)
 
 
@@ -167,7 +170,24 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
         _point_to(name)
         yield name
         _point_to(template)
-        _as_maintenance(f'DROP DATABASE "{name}"')  # waits 5 s for others to leave
+        _end_sessions(name)
+        _as_maintenance(f'DROP DATABASE "{name}"')
+
+
+def superuser_dsn() -> str:
+    """How tests connect as PostgreSQL's superuser: to tamper, and to clear up after threads."""
+    if settings.DEPLOYED:
+        return os.environ["AUDITPORTAL_TEST_SUPERUSER_URL"]
+    return server.superuser_dsn(settings.AUDITPORTAL_DATA_DIR)
+
+
+def _end_sessions(database: str) -> None:
+    """End what threads of a test have left open: a database in use cannot be dropped."""
+    with psycopg.connect(superuser_dsn()) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            [database],
+        )
 
 
 def _point_to(name: str) -> None:

@@ -1,6 +1,5 @@
 """Append-only and the roles' rights, tried with raw SQL by everyone who can connect."""
 
-import os
 import threading
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -8,12 +7,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.db import connections
 
 from audit import checks, grants, partitions
 from audit.ingest import ingest
-from tests.conftest import a_sign_in
+from tests.conftest import a_sign_in, superuser_dsn
 
 EVENTS = "audit_auditevent"
 THIS_MONTH = datetime.now(UTC).date().replace(day=1)
@@ -79,16 +77,6 @@ def connect(name, role):
     params = connections[ROLES[role]].get_connection_params() | {"dbname": name}
     wanted = ("host", "port", "user", "password", "dbname")
     return psycopg.connect(**{key: params[key] for key in wanted if params.get(key)})
-
-
-def superuser_dsn():
-    if dsn := os.environ.get("AUDITPORTAL_TEST_SUPERUSER_URL"):
-        return dsn
-    if settings.DEPLOYED:
-        pytest.skip("AUDITPORTAL_TEST_SUPERUSER_URL is not set")
-    from auditportal.embedded import server
-
-    return server.superuser_dsn(settings.AUDITPORTAL_DATA_DIR)
 
 
 @pytest.fixture
