@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import rfc8785
 
 ENTRY_VERSION = 1
@@ -30,12 +31,35 @@ UNKNOWN_KEYS = "context"
 
 def jcs(value: Any) -> bytes:
     """The JSON Canonicalization Scheme (RFC 8785) of a value made of JSON's types."""
+    if _is_common(value):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return rfc8785.dumps(value)
+
+
+def _is_common(value: Any) -> bool:
+    """Whether orjson writes this as RFC 8785 wants it, thirty times as fast.
+
+    It writes some floats otherwise than ECMAScript, and sorts names by UTF-8 where the RFC sorts
+    by UTF-16; so floats and names beyond ASCII take the slow road.
+    """
+    kind = type(value)
+    if kind is dict:
+        for name, item in value.items():
+            if not name.isascii() or not (type(item) in _SCALARS or _is_common(item)):
+                return False
+        return True
+    if kind is list:
+        return all(type(item) in _SCALARS or _is_common(item) for item in value)
+    return kind in _SCALARS
+
+
+_SCALARS = frozenset({str, int, bool, type(None)})
 
 
 def time_text(at: datetime) -> str:
     """An aware time as entries and exports show it: UTC, six digits, ``Z``."""
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -57,13 +81,15 @@ def disclosure(salt: bytes, name: str, value: Any) -> str:
 
     `salt` is the event's salt; each name gets a salt of its own, derived from it.
     """
-    own_salt = hashlib.sha256(salt + name.encode()).digest()[:16]
-    return _b64url(jcs([_b64url(own_salt), name, value]))
+    own_salt = _sha256(salt + name.encode()).digest()[:16]
+    disclosed = [_b64url(own_salt), name, value]
+    is_plain = type(value) in _SCALARS  # the usual case, written without another look at it
+    return _b64url(orjson.dumps(disclosed) if is_plain else jcs(disclosed))
 
 
 def digest(disclosed: str) -> str:
     """The digest that stands in the entry for a disclosure (RFC 9901, section 4.2.3)."""
-    return _b64url(hashlib.sha256(disclosed.encode("ascii")).digest())
+    return _b64url(_sha256(disclosed.encode("ascii")).digest())
 
 
 def digests(salt: bytes, personal: Mapping[str, Any]) -> dict[str, str]:
@@ -101,29 +127,33 @@ def entry(origin: str, fields: Mapping[str, Any], personal_digests: Mapping[str,
     `fields` are the event's plain fields by name, with aware datetimes and a UUID as they are.
     """
     present = {
-        name: _plain(value) for name, value in fields.items() if value not in (None, "", [], {})
+        name: value if type(value) in _WRITABLE else _text(value)
+        for name, value in fields.items()
+        if value is not None and value not in _EMPTY
     }
-    return jcs(
-        present
-        | {
-            "v": ENTRY_VERSION,
-            "log": origin,
-            "context": fields["context"],
-            "personal": dict(personal_digests),
-        }
-    )
+    present["v"] = ENTRY_VERSION
+    present["log"] = origin
+    present["context"] = fields["context"]
+    present["personal"] = personal_digests
+    return jcs(present)
 
 
 def leaf(entry_bytes: bytes) -> bytes:
     """The 32 bytes of the entry's leaf in the Merkle tree (RFC 6962, section 2.1)."""
-    return hashlib.sha256(b"\x00" + entry_bytes).digest()
+    return _sha256(b"\x00" + entry_bytes).digest()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return time_text(value)
-    return value if isinstance(value, str | int | list | dict) else str(value)
+_WRITABLE = frozenset({str, int, list, dict})
+_EMPTY: tuple[Any, ...] = ("", [])
+
+
+def _text(value: Any) -> str:
+    return time_text(value) if isinstance(value, datetime) else str(value)
+
+
+_sha256 = hashlib.sha256
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _b64url(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return b2a_base64(data, newline=False).translate(_TO_URL_SAFE, b"=").decode("ascii")

@@ -17,12 +17,11 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connections, transaction
-from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from audit import canonical, partitions, wire
 from audit.enums import PortalAction
-from audit.models import ENTRY_FIELDS, AuditEvent, Log, Pending
+from audit.models import AuditEvent, Log
+from audit.rows import Batch, Row, make_row, write_rows
 
 PAST = timedelta(days=31)
 FUTURE = timedelta(minutes=10)
@@ -84,7 +83,7 @@ def ingest(
     events = read_all(rows)
     _refuse_portal_actions(events, source)
     _refuse_far_ids(events, at)
-    batch = _Batch(at=at, source=source, key=key, origin=origin(using), using=using)
+    batch = Batch(at=at, source=source, key=key, origin=origin(using), using=using)
     _assign_ids(events, at)
     return _store(batch, events)
 
@@ -192,29 +191,8 @@ def _milliseconds(at: datetime) -> int:
 
 # --- into the database -------------------------------------------------------------------------
 
-COLUMNS = (
-    *ENTRY_FIELDS, "entry_version", "digests", "leaf_hash",
-    *wire.PERSONAL_FIELDS, "personal_context", "salt",
-)  # fmt: skip
 
-_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
-    table=sql.Identifier(AuditEvent._meta.db_table),
-    columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What all events of one call share."""
-
-    at: datetime
-    source: str
-    key: str
-    origin: str
-    using: str
-
-
-def _store(batch: _Batch, events: Sequence[wire.Event]) -> list[Receipt]:
+def _store(batch: Batch, events: Sequence[wire.Event]) -> list[Receipt]:
     """Store the events that are not stored yet; answer the others as they were answered first.
 
     That some are stored already is found out by the primary key alone, so that a batch of new
@@ -227,37 +205,23 @@ def _store(batch: _Batch, events: Sequence[wire.Event]) -> list[Receipt]:
     for _ in range(_RETRIES):
         try:
             with transaction.atomic(using=batch.using):
-                _write(batch, [rows[id_] for id_ in sorted(rows.keys() - stored.keys())])
+                write_rows(batch, [rows[id_] for id_ in sorted(rows.keys() - stored.keys())])
         except IntegrityError:
             stored |= _stored(batch, rows)
             _refuse_conflicts(batch, events, stored)
         else:
-            return _receipts(events, rows, stored)
+            return _receipts(batch, events, rows, stored)
     raise IntegrityError(f"others kept storing the same ids in {_RETRIES} attempts; try again")
 
 
-def _write(batch: _Batch, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    connection = connections[batch.using]
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for row in rows:
-            copy.write_row([row[name] for name in COLUMNS])
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {Pending._meta.db_table} (ids, leaves, created_at) VALUES (%s, %s, %s)",
-            [[row["id"] for row in rows], [row["leaf_hash"] for row in rows], batch.at],
-        )
-
-
-def _rows(batch: _Batch, events: Sequence[wire.Event]) -> dict[UUID, dict[str, Any]]:
+def _rows(batch: Batch, events: Sequence[wire.Event]) -> dict[UUID, Row]:
     """The rows of the events by id. Raises `Rejected` where an entry is too large."""
-    rows: dict[UUID, dict[str, Any]] = {}
+    rows: dict[UUID, Row] = {}
     faults: list[wire.Fault] = []
     for index, event in enumerate(events):
         try:
             if _id(event) not in rows:
-                rows[_id(event)] = _row(batch, event)
+                rows[_id(event)] = make_row(batch, event)
         except wire.Unreadable as unreadable:
             faults.extend(replace(fault, index=index) for fault in unreadable.faults)
     if faults:
@@ -265,55 +229,7 @@ def _rows(batch: _Batch, events: Sequence[wire.Event]) -> dict[UUID, dict[str, A
     return rows
 
 
-def _row(batch: _Batch, event: wire.Event) -> dict[str, Any]:
-    """The columns of an event: its salt, digests, entry and leaf are made here, once."""
-    salt = os.urandom(canonical.SALT_BYTES)
-    known = frozenset(event.personal_context) & event.action.keys_by_name.keys()
-    personal = {name: getattr(event, name) for name in wire.PERSONAL_FIELDS}
-    digests = canonical.digests(
-        salt, canonical.personal_values(personal, event.personal_context, known)
-    )
-    fields = {
-        "id": event.id,
-        "recorded_at": batch.at,
-        "occurred_at": event.occurred_at or batch.at,
-        "action": event.action.value,
-        "category": event.action.category.value,
-        "outcome": event.action.outcome.value,
-        "source": batch.source,
-        "key": batch.key,
-        "actor_type": event.actor_type,
-        "resource_type": event.resource_type,
-        "correlation_id": event.correlation_id,
-        "request_id": event.request_id,
-        "source_seq": event.source_seq,
-        "purpose": event.purpose,
-        "changed": event.changed,
-        "context": event.context,
-    }
-    leaf = canonical.leaf(_sized_entry(canonical.entry(batch.origin, fields, digests)))
-    return (
-        fields
-        | personal
-        | {
-            "context": Jsonb(event.context),
-            "entry_version": canonical.ENTRY_VERSION,
-            "digests": Jsonb(digests),
-            "leaf_hash": leaf,
-            "personal_context": Jsonb(event.personal_context),
-            "salt": salt,
-        }
-    )
-
-
-def _sized_entry(entry: bytes) -> bytes:
-    if len(entry) > wire.MAX_EVENT_BYTES:
-        detail = f"its entry has {len(entry)} bytes, at most {wire.MAX_EVENT_BYTES} are kept"
-        raise wire.Unreadable(wire.Fault("too_large", detail))
-    return entry
-
-
-def _ensure_partitions(batch: _Batch, events: Iterable[wire.Event]) -> None:
+def _ensure_partitions(batch: Batch, events: Iterable[wire.Event]) -> None:
     """Have the months' partitions made where this process has not seen them yet."""
     months = {partitions.month_of(event.id) for event in events if event.id}
     database = connections[batch.using].settings_dict["NAME"]
@@ -342,13 +258,13 @@ def _refuse_duplicates(events: Sequence[wire.Event]) -> None:
         raise Conflict(faults)
 
 
-def _stored(batch: _Batch, ids: Iterable[UUID]) -> dict[UUID, AuditEvent]:
+def _stored(batch: Batch, ids: Iterable[UUID]) -> dict[UUID, AuditEvent]:
     found = AuditEvent.objects.using(batch.using).filter(id__in=list(ids))
     return {event.id: event for event in found}
 
 
 def _refuse_conflicts(
-    batch: _Batch, events: Sequence[wire.Event], stored: dict[UUID, AuditEvent]
+    batch: Batch, events: Sequence[wire.Event], stored: dict[UUID, AuditEvent]
 ) -> None:
     faults = [
         _taken(event, index, "a stored event")
@@ -359,7 +275,7 @@ def _refuse_conflicts(
         raise Conflict(faults)
 
 
-def _is_same(batch: _Batch, event: wire.Event, row: AuditEvent) -> bool:
+def _is_same(batch: Batch, event: wire.Event, row: AuditEvent) -> bool:
     """Whether a stored row holds this very event, as far as it has not been forgotten.
 
     Salts are random, so contents are compared. An event sent without `occurred_at` was given the
@@ -399,11 +315,12 @@ def _taken(event: wire.Event, index: int, by: str) -> wire.Fault:
 
 
 def _receipts(
+    batch: Batch,
     events: Sequence[wire.Event],
-    rows: dict[UUID, dict[str, Any]],
+    rows: dict[UUID, Row],
     stored: dict[UUID, AuditEvent],
 ) -> list[Receipt]:
-    answers = {id_: (row["recorded_at"], row["leaf_hash"]) for id_, row in rows.items()}
+    answers = {id_: (batch.at, row.leaf_hash) for id_, row in rows.items()}
     answers |= {id_: (row.recorded_at, bytes(row.leaf_hash)) for id_, row in stored.items()}
     return [Receipt(_id(event), *answers[_id(event)], tuple(event.warnings)) for event in events]
 
