@@ -23,6 +23,9 @@ demo: install ## set everything up and serve the portal with sample events (PORT
 test: install-tests ## run all tests, on a PostgreSQL of their own
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+bench: install-tests ## ingest against the database's own speed and against plain DRF, as ratios
+	$(BIN)/python -m tests.bench.ingest
+
 lint: install-tests ## style, types, layers, migrations, a deployment's settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ from audit.enums import PortalAction
 from audit.exports import csv_file
 from audit.ingest import now
 from audit.models import AuditEvent
-from audit.recorder import audit
+from audit.recorder import audit, caller
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +24,14 @@ CHUNK_BYTES = 65_536
 _BEFORE_ROWS = 1  # the headers
 
 
-def csv_download(
-    events: QuerySet[AuditEvent], *, filter_text: str, who: dict[str, Any]
-) -> StreamingHttpResponse:
+def csv_download(events: QuerySet[AuditEvent], *, filter_text: str) -> StreamingHttpResponse:
     """A CSV file of these events, streamed; the attempt and its outcome are recorded as a pair.
 
-    `filter_text` is the filter as it stands in the URL, `who` the fields of an event that say who
-    is asking (`audit.recorder.whose`).
+    `filter_text` is the filter as it stands in the URL. Who is asking is read here: the bytes are
+    sent after the request is over.
     """
     context = {"format": "csv", "filter": filter_text}
-    fields = who | {"correlation_id": str(uuid4())}
+    fields = caller() | {"correlation_id": str(uuid4())}
     audit.record_sync(action=PortalAction.PORTAL_EXPORT_ATTEMPTED, context=context, **fields)
     response = StreamingHttpResponse(
         RecordedDownload(csv_file(events), context, fields),
@@ -105,7 +103,7 @@ class RecordedDownload:
     def _fail(self, reason: str) -> None:
         self._over = True
         if isinstance(self._parts, Generator):
-            self._parts.close()  # ends its transaction, so that the failure can be written
+            self._parts.close()  # ends its transaction
         self._record(PortalAction.PORTAL_EXPORT_FAILED, {"reason": reason})
 
     def _record(self, action: PortalAction, more: dict[str, Any]) -> None:

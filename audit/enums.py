@@ -273,6 +273,7 @@ CONTEXT_KEYS = {
     "source":                _Key("string",  _plain,    "application the API key belongs to"),
     "scopes":                _Key("list",    _plain,    "what the API key may do"),
     "expires_at":            _Key("string",  _plain,    "when the API key ends, as RFC 3339", "when the API key has an end"),
+    "events_per_minute":     _Key("integer", _plain,    "how many events a minute the API key may send", "when the API key has a limit"),
 }
 # fmt: on
 
@@ -516,7 +517,7 @@ class PortalAction(Action):
     PORTAL_SUBJECT_ERASED             = _portal("portal_subject_erasure",     "event/success", "Person erased",              "count reason:motive=erasure_request|retention_over|…")
     PORTAL_LOG_STARTED                = _portal("portal_log_start",           "event/success", "Audit log started",          "process=web|worker|… version")
     PORTAL_LOG_STOPPED                = _portal("portal_log_stop",            "event/success", "Audit log stopped",          "process=web|worker|… version")
-    PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at?")
+    PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at? events_per_minute?")
     PORTAL_API_KEY_REVOKED            = _portal("portal_api_key_revocation",  "event/success", "API key revoked",            "key_prefix source reason:motive=replaced|leaked|…")
     # fmt: on
 

@@ -34,6 +34,10 @@ MAX_LENGTH = 2_048
 """How long one value may be, in characters."""
 
 
+MAX_TOGETHER = 32_768
+"""How long all parameters may be together, percent-encoded: a search is recorded as one event."""
+
+
 class BadFilter(ValueError):
     """A parameter is unknown or its value bad. `errors` has the messages by parameter."""
 
@@ -280,6 +284,8 @@ class AuditEventFilter(django_filters.FilterSet):
             found[name[:64]] = [
                 f"there is no such parameter; filters are {', '.join(self.filters)}"
             ]
+        if len(self.data.urlencode()) > MAX_TOGETHER:
+            found["filters"] = [f"are too long together, at most {MAX_TOGETHER} bytes are taken"]
         for kind in ("occurred", "recorded"):
             if not found and self._turned_round(kind):
                 found[f"{kind}_after"] = [f"lies after {kind}_before"]

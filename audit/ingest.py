@@ -84,7 +84,7 @@ def ingest(
     _refuse_portal_actions(events, source)
     _refuse_far_ids(events, at)
     batch = Batch(at=at, source=source, key=key, origin=origin(using), using=using)
-    _assign_ids(events, at)
+    assign_ids(events, at)
     return _store(batch, events)
 
 
@@ -172,7 +172,7 @@ def _refuse_far_ids(events: Sequence[wire.Event], at: datetime) -> None:
         raise Rejected(faults)
 
 
-def _assign_ids(events: Sequence[wire.Event], at: datetime) -> None:
+def assign_ids(events: Sequence[wire.Event], at: datetime) -> None:
     """Give each event without an id a UUIDv7 of this moment; in a batch they sort as given.
 
     RFC 9562, section 6.2, method 1: the 26 bits after the time count, 48 bits are random.

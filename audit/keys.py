@@ -12,7 +12,7 @@ from audit.canonical import time_text
 from audit.enums import PortalAction
 from audit.ingest import PORTAL, now
 from audit.models import ApiKey, Source
-from audit.recorder import audit
+from audit.recorder import audit, caller
 
 SYSTEM = {"actor_type": "system"}
 """Who acts where nobody is signed in: a command on the machine itself."""
@@ -30,31 +30,44 @@ def source_named(name: str) -> Source:
     return found
 
 
+def require_future(expires: datetime | None) -> None:
+    """Raise `ValidationError` for a key that would have ended before it is issued."""
+    if expires is not None and expires <= now():
+        raise ValidationError("The key would have ended already; choose a later day.")
+
+
 def issue_key(
     *,
     source: str,
     name: str,
     scopes: list[str],
     expires: datetime | None = None,
+    rate: int | None = None,
     who: dict[str, Any] | None = None,
 ) -> tuple[ApiKey, str]:
     """Make an API key; return it and its text, which can be had only here.
 
-    `who` are the fields of an event that say who issues it (`audit.recorder.whose`).
-    Raises `ValidationError` for a bad name, scope or end.
+    `rate` is how many events a minute it may send, None for any number. `who` are the fields of
+    an event that say who issues it: by default the request's, or the system itself.
+    Raises `ValidationError` for a bad name, scope, end or rate.
     """
-    if expires is not None and expires <= now():
-        raise ValidationError("The key would have ended already; choose a later day.")
+    require_future(expires)
     with transaction.atomic():
-        key = ApiKey(source=source_named(source), name=name, scopes=scopes, expiry_date=expires)
+        key = ApiKey(
+            source=source_named(source), name=name, scopes=scopes, expiry_date=expires, rate=rate
+        )
         key.full_clean(exclude=["id", "prefix", "hashed_key"])
         text = ApiKey.objects.assign_key(key)
         key.save(force_insert=True)
-        context = {"key_prefix": key.prefix, "source": source, "scopes": scopes}
+        context: dict[str, Any] = {"key_prefix": key.prefix, "source": source, "scopes": scopes}
         if expires is not None:
             context["expires_at"] = time_text(expires)
-        fields = SYSTEM if who is None else who
-        audit.record_sync(action=PortalAction.PORTAL_API_KEY_ISSUED, context=context, **fields)
+        if rate is not None:
+            context["events_per_minute"] = rate
+        fields = who or caller() or SYSTEM
+        audit.record_in_transaction(
+            action=PortalAction.PORTAL_API_KEY_ISSUED, context=context, **fields
+        )
     return key, text
 
 
@@ -66,6 +79,8 @@ def revoke_key(key: ApiKey, *, reason: str, who: dict[str, Any] | None = None) -
             stored.revoked = True
             stored.save(update_fields=["revoked"])
             context = {"key_prefix": key.prefix, "source": key.source.name, "reason": reason}
-            fields = SYSTEM if who is None else who
-            audit.record_sync(action=PortalAction.PORTAL_API_KEY_REVOKED, context=context, **fields)
+            fields = who or caller() or SYSTEM
+            audit.record_in_transaction(
+                action=PortalAction.PORTAL_API_KEY_REVOKED, context=context, **fields
+            )
     key.revoked = True

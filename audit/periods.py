@@ -96,4 +96,9 @@ def period(code: str, now: datetime) -> Period:
     start = moment(code, now).start
     if start >= now:
         raise ValueError(f"{code!r} does not lie in the past")
-    return Period(code, start, now)
+    found = Period(code.strip(), start, now)
+    try:
+        _ = found.previous
+    except OverflowError:
+        raise ValueError(f"before {code!r} there is no equally long time") from None
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 from django.conf import settings
 from django.contrib.auth import signals
@@ -15,7 +14,7 @@ from django.http import HttpRequest
 from audit import grants, partitions, roles
 from audit.enums import AuditAction
 from audit.models import Log
-from audit.recorder import audit, whose
+from audit.recorder import Operation, audit
 
 
 @receiver(post_migrate)
@@ -31,8 +30,10 @@ def prepare_database(sender: Any, using: str, **kwargs: Any) -> None:
 
 @receiver(signals.user_logged_in)
 def record_sign_in(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
+    """As a pair: Django tells of a sign-in only once it is decided."""
     context = {"method": "password", "mfa": False, "remember_me": False}
-    _record_attempt(request, user.get_username(), AuditAction.USER_LOGIN_SUCCESS, context)
+    with _sign_in(user.get_username(), context, actor_type="user"):
+        pass
 
 
 @receiver(signals.user_login_failed)
@@ -41,27 +42,23 @@ def record_refused_sign_in(
 ) -> None:
     if request is not None:
         name = str(credentials.get("username", ""))[:255].replace("\0", "")
-        context = {"reason": "invalid_credentials"}
-        _record_attempt(request, name, AuditAction.USER_LOGIN_FAILED, context)
+        with _sign_in(name, {"method": "password"}) as attempt:
+            attempt.fail("invalid_credentials")
 
 
 @receiver(signals.user_logged_out)
 def record_sign_out(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     if user is not None:
-        fields = whose(request) | {"user_id": user.get_username(), "resource_type": "session"}
-        context = {"logout_method": "explicit"}
-        audit.record_sync(action=AuditAction.USER_LOGOUT, context=context, **fields)
+        audit.record_sync(
+            action=AuditAction.USER_LOGOUT,
+            user_id=user.get_username(),
+            actor_type="user",
+            resource_type="session",
+            context={"logout_method": "explicit"},
+        )
 
 
-def _record_attempt(
-    request: HttpRequest, username: str, outcome: AuditAction, context: dict[str, Any]
-) -> None:
-    """A sign-in as a pair: Django tells of it only once it is decided."""
-    fields = whose(request) | {
-        "user_id": username,
-        "resource_type": "session",
-        "correlation_id": str(uuid4()),
-    }
-    attempt = {"method": "password"}
-    audit.record_sync(action=AuditAction.USER_LOGIN_ATTEMPTED, context=attempt, **fields)
-    audit.record_sync(action=outcome, context=context, **fields)
+def _sign_in(username: str, context: dict[str, Any], **fields: Any) -> Operation:
+    return audit.operation(
+        "user_login", user_id=username, resource_type="session", context=context, **fields
+    )

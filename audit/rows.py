@@ -26,7 +26,7 @@ COLUMNS = (
     *wire.PERSONAL_FIELDS, "personal_context", "salt",
 )  # fmt: skip
 
-_COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
+COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
     table=sql.Identifier(AuditEvent._meta.db_table),
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
 )
@@ -114,7 +114,7 @@ def write_rows(batch: Batch, rows: Collection[Row]) -> None:
     if not rows:
         return
     connection = connections[batch.using]
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY) as copy:
         copy.write("".join([row.line for row in rows]))
     ids = "{" + ",".join([str(row.id) for row in rows]) + "}"
     leaves = "{" + ",".join([f'"\\\\x{row.leaf_hash.hex()}"' for row in rows]) + "}"

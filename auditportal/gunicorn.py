@@ -5,6 +5,7 @@ line or in GUNICORN_CMD_ARGS instead:
 """
 
 import os
+from typing import Any
 
 bind = "127.0.0.1:8000"  # a proxy that speaks TLS stands before it
 proc_name = "auditportal"
@@ -23,6 +24,7 @@ keepalive = 5  # seconds; saves a browser its connection between a page and its 
 _memory = "/dev/shm"  # noqa: S108
 worker_tmp_dir = _memory if os.path.isdir(_memory) else None
 
+
 # What is logged here is no evidence: that is kept by the portal itself. "-" is standard error.
 accesslog = None
 errorlog = "-"
@@ -30,3 +32,11 @@ loglevel = "warning"
 
 # From gunicorn 25 on whoever can open this socket commands the server; signals do all we need.
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Bound the connections to the database: workers × threads, twice: the recorder has its own.
+
+    With 2 workers of 4 threads these are 16, and DATABASE_POOL_SIZE may set another size.
+    """
+    os.environ.setdefault("DATABASE_POOL_SIZE", str(server.cfg.threads))

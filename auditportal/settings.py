@@ -7,7 +7,9 @@ one trusted user; see `auditportal.embedded`. Everything a deployment may set st
 from __future__ import annotations
 
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 
 import environ
 from csp.constants import NONE, SELF
@@ -51,7 +53,7 @@ AUDITPORTAL_ORIGIN = _required_when_deployed("AUDITPORTAL_ORIGIN", "demo.auditpo
 # --- the database: web by default, its owner for migrations, the worker for the ledger ---------
 
 
-def _database(variable: str, user: str) -> dict[str, object]:
+def _database(variable: str, user: str) -> dict[str, Any]:
     """One role's connection: from its own variable, else web's, else the embedded server."""
     if DEPLOYED:
         url = env.str(variable, "") or env.str("DATABASE_URL")
@@ -63,8 +65,33 @@ def _database(variable: str, user: str) -> dict[str, object]:
     return database | {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 
 
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", 0)
+"""How many connections a process of the web server has at most for requests, and as many again
+for the recorder; 0: no pools, each thread keeps its own. gunicorn.py sets it; commands and tests,
+which have one thread, go without.
+"""
+
+
+def _pooled(database: dict[str, Any]) -> dict[str, Any]:
+    """The same connection out of a pool, which gives up soon and comes back by itself."""
+    if not DATABASE_POOL_SIZE:
+        return database
+    pool = {
+        "min_size": 1,
+        "max_size": DATABASE_POOL_SIZE,
+        "timeout": 5,  # seconds that a request waits for a connection, then it is answered 503
+        "reconnect_timeout": 5,  # longer ones would wait ever longer between two attempts
+        "max_idle": 60,
+    }
+    options = database.get("OPTIONS", {}) | {"pool": pool}
+    return database | {"CONN_MAX_AGE": 0, "OPTIONS": options}
+
+
+_web = _database("DATABASE_URL", "auditportal_web")
 DATABASES = {
-    "default": _database("DATABASE_URL", "auditportal_web") | {"TEST": {"MIRROR": "owner"}},
+    "default": _pooled(_web) | {"TEST": {"MIRROR": "owner"}},
+    # Web once more, for the recorder alone: what it commits, no rollback of a request takes back.
+    "evidence": _pooled(_web) | {"TEST": {"MIRROR": "owner"}},
     "owner": _database("DATABASE_MIGRATION_URL", "auditportal_owner"),
     "worker": _database("DATABASE_WORKER_URL", "auditportal_worker")
     | {"TEST": {"MIRROR": "owner"}},
@@ -91,6 +118,7 @@ INSTALLED_APPS = [
     "audit",
 ]
 MIDDLEWARE = [
+    "audit.middleware.request_context",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -117,6 +145,8 @@ TEMPLATES = [
         },
     },
 ]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
@@ -175,6 +205,21 @@ SECURE_HSTS_PRELOAD = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 if env.bool("BEHIND_TLS_PROXY", False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+def _proxies(name: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
+    """Addresses and networks, with commas between them; "unix" is whoever has our Unix socket."""
+    try:
+        return tuple(
+            entry if entry == "unix" else ip_network(entry) for entry in env.list(name, default=[])
+        )
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from None
+
+
+TRUSTED_PROXIES = _proxies("TRUSTED_PROXIES")
+"""Who is believed when X-Forwarded-For says where a request came from; by default nobody."""
+
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
@@ -190,7 +235,16 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "audit.context.RequestIdFilter"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"}
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "WARNING")},
 }

@@ -19,9 +19,10 @@ from pytest_django import DjangoDbBlocker
 
 from audit.ingest import Receipt, ingest
 from audit.models import ApiKey, Scope, Source
+from audit.recorder import audit
 from auditportal.embedded import server
 
-ALIASES = ("default", "owner", "worker")
+ALIASES = ("default", "evidence", "owner", "worker")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,24 @@ def _plain_static_files(settings: Any) -> None:
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     }
+
+
+@pytest.fixture(autouse=True)
+def _recorder_in_transaction(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a test is a transaction that is rolled back, the recorder writes into it.
+
+    Its own connection would commit, for all tests after it. With `own_database` it does that.
+    """
+    if "own_database" not in request.fixturenames:
+        monkeypatch.setattr(audit, "using", "default")
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Any) -> None:
+    """Django's hasher takes half a second for each user, on purpose."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="session")

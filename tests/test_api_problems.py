@@ -192,18 +192,6 @@ def test_only_json_and_lines_in_utf8_are_taken(client: Client, content_type: str
     refused(client.generic("POST", EVENTS, GOOD, content_type=content_type), 415)
 
 
-def test_a_compressed_body_is_refused(client: Client) -> None:
-    headers = {"Content-Encoding": "gzip"}
-    response = client.post(EVENTS, GOOD, content_type="application/json", headers=headers)
-    assert "Content-Encoding" in refused(response, 415)["detail"]
-
-
-def test_a_body_over_16_mebibytes_is_refused(client: Client) -> None:
-    body = b"[" + b" " * (16 * 1024 * 1024) + b"]"
-    answer = refused(client.post(EVENTS, body, content_type="application/json"), 413)
-    assert "16 MiB" in answer["detail"]
-
-
 @pytest.mark.parametrize("content_type", ["application/json", NDJSON])
 def test_more_than_10_000_events_are_refused(client: Client, content_type: str) -> None:
     rows = [GOOD] * 10_001

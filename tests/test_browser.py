@@ -149,7 +149,7 @@ def test_a_new_api_key_is_shown_once(page: Page) -> None:
     page.goto("/admin/audit/apikey/add/")
     page.get_by_label("Source").select_option(label="crm")
     page.get_by_label("Name").fill("first key")
-    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("button", name="Issue the key").click()
     key = page.locator("#new-key").inner_text()
     assert len(key) == 41
     page.get_by_role("link", name="Done").click()
@@ -165,6 +165,8 @@ PAGES = {
     "empty list": f"{LIST}?user_id=nobody",
     "refused filter": f"{LIST}?ip=nonsense",
     "catalogue": "/admin/actions/",
+    "sources": "/admin/sources/",
+    "refusals": "/admin/refusals/",
     "API keys": "/admin/audit/apikey/",
     "new API key": "/admin/audit/apikey/add/",
     "not found": "/admin/audit/auditevent/01900000-0000-7000-8000-000000000000/",

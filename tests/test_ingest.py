@@ -132,7 +132,9 @@ def test_what_is_read_back_is_what_was_sent_and_hashed(sent):
     receipts = ingested(*sent)
     rows = AuditEvent.objects.in_bulk([receipt.id for receipt in receipts])
     for event, receipt in zip(sent, receipts, strict=True):
-        check_content(rows[receipt.id], event)
+        # What looks like a card number is masked; tests/test_privacy.py is about that.
+        if not any(warning.code == "masked" for warning in receipt.warnings):
+            check_content(rows[receipt.id], event)
         check_evidence(rows[receipt.id], receipt, ingest.origin())
 
 
@@ -187,7 +189,7 @@ def test_ids_of_a_batch_sort_as_given_and_begin_with_the_time():
 
 def test_ids_sort_as_given_in_the_largest_batch():
     batch = [wire.Event(AuditAction.USER_LOGOUT) for _ in range(40_000)]
-    ingest._assign_ids(batch, AT)
+    ingest.assign_ids(batch, AT)
     ids = [event.id for event in batch]
     assert ids == sorted(ids)
     assert {id_.version for id_ in ids} == {7}

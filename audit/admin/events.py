@@ -8,11 +8,13 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.http import urlencode
+from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, counts, enums
 from audit.admin.filter_form import FilterForm
@@ -21,11 +23,14 @@ from audit.downloads import csv_download
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
 from audit.paging import BadCursor, page
-from audit.recorder import audit, whose
+from audit.recorder import audit
 
 PAGE_SIZE = 50
 TIMELINE = 100
 """How many events of one correlation id an event's page shows."""
+
+GROUPS = 100
+"""How many groups a grouped list shows."""
 
 OWN_PARAMETERS = ("cursor", "group_by", "_popup", "e")
 """What the list's URL may hold beside the filters."""
@@ -45,10 +50,14 @@ class AuditEventAdmin(admin.ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
+        listed = require_safe(view(self.changelist_view))
+        # A HEAD would be recorded as an export although no byte was sent.
+        exported = require_GET(view(self.export_csv))
+        shown = require_safe(view(self.event_view))
         return [
-            path("", view(self.changelist_view), name="audit_auditevent_changelist"),
-            path("events.csv", view(self.export_csv), name="audit_auditevent_export"),
-            path("<uuid:event_id>/", view(self.event_view), name="audit_auditevent_change"),
+            path("", listed, name="audit_auditevent_changelist"),
+            path("events.csv", exported, name="audit_auditevent_export"),
+            path("<uuid:event_id>/", shown, name="audit_auditevent_change"),
         ]
 
     # --- the list ------------------------------------------------------------------------------
@@ -59,14 +68,15 @@ class AuditEventAdmin(admin.ModelAdmin):
         """A page of the events that the filter keeps, or their groups, newest first."""
         self._require(request, "view")
         chosen = AuditEventFilter(request.GET, besides=OWN_PARAMETERS)
+        group_by = request.GET.get("group_by", "")
         context = (
             self.admin_site.each_context(request)
             | {
                 "title": "Events",
                 "opts": self.opts,
-                "form": FilterForm(chosen),
-                "group_by": request.GET.get("group_by", ""),
-                "group_label": GROUPINGS.get(request.GET.get("group_by", ""), ""),
+                "form": FilterForm(chosen, [("group_by", group_by)] if group_by else []),
+                "group_by": group_by,
+                "group_label": GROUPINGS.get(group_by, ""),
                 "groupings": list(_grouping_links(request)),
                 "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
                 "may_export": request.user.has_perm("audit.export_auditevent"),
@@ -76,30 +86,23 @@ class AuditEventAdmin(admin.ModelAdmin):
         try:
             context |= self._found(request, chosen)
             status = 200
-        except (BadFilter, BadCursor) as error:
-            context["problems"] = getattr(error, "errors", {"cursor": [str(error)]})
-            status = 400
+        except BadFilter as error:
+            context["problems"], status = error.errors, 400
+        except BadCursor as error:
+            context["problems"], status = {"cursor": [str(error)]}, 400
         return TemplateResponse(request, "audit/event_list.html", context, status=status)
 
     def _found(self, request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
+        """What was asked for; the search is recorded before any of it is shown."""
         events = chosen.events()
         total, exact = counts.bounded(events)
+        shown = _grouped if request.GET.get("group_by") else _paged
+        found = shown(request, events) | {"total": total, "is_exact": exact}
         audit.record_sync(
             action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
             context={"filter": urlencode(pairs(request.GET)), "count": total},
-            **whose(request),
         )
-        found: dict[str, Any] = {"total": total, "is_exact": exact}
-        if group_by := request.GET.get("group_by"):
-            kept = pairs(request.GET, without=OWN_PARAMETERS)
-            return found | {"groups": list(_groups(chosen, group_by, kept))}
-        shown = page(events, PAGE_SIZE, request.GET.get("cursor", ""))
-        kept = pairs(request.GET, without=("cursor",))
-        return found | {
-            "events": shown.events,
-            "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
-            "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
-        }
+        return found
 
     # --- one event -----------------------------------------------------------------------------
 
@@ -112,8 +115,8 @@ class AuditEventAdmin(admin.ModelAdmin):
         audit.record_sync(
             action=enums.PortalAction.PORTAL_EVENT_VIEWED,
             context={"event_id": str(event_id)},
-            **whose(request),
         )
+        timeline = _timeline(event)
         context = self.admin_site.each_context(request) | {
             "title": event.definition.label,
             "opts": self.opts,
@@ -121,7 +124,8 @@ class AuditEventAdmin(admin.ModelAdmin):
             "details": six_details(event),
             "fields": all_fields(event),
             "context_rows": context_rows(event),
-            "timeline": _timeline(event),
+            "timeline": timeline[:TIMELINE],
+            "timeline_goes_on": len(timeline) > TIMELINE,
             "timeline_url": events_url([("correlation_id", event.correlation_id or "")]),
         }
         return TemplateResponse(request, "audit/event.html", context)
@@ -129,23 +133,23 @@ class AuditEventAdmin(admin.ModelAdmin):
     # --- the download --------------------------------------------------------------------------
 
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
-        """The events of the filter as a CSV file; a bad filter leads back to the list."""
+        """The events of the filter as a CSV file; a bad filter is shown as the list shows it."""
         self._require(request, "export")
         chosen = AuditEventFilter(request.GET, besides=OWN_PARAMETERS)
         kept = pairs(request.GET, without=OWN_PARAMETERS)
         try:
             events = chosen.events()
-        except BadFilter as error:
-            messages.error(request, f"Nothing was exported. {error}")
-            return HttpResponseRedirect(events_url(kept))
-        return csv_download(events, filter_text=urlencode(kept), who=whose(request))
+        except BadFilter:
+            messages.error(request, "Nothing was exported.")
+            return self.changelist_view(request)
+        return csv_download(events, filter_text=urlencode(kept))
 
     def _require(self, request: HttpRequest, what: str) -> None:
         if not request.user.has_perm(f"audit.{what}_auditevent"):
             raise PermissionDenied(f"Your role does not let you {what} events.")
 
 
-NOT_RECORDED = ""
+# --- what the event's page says ------------------------------------------------------------------
 
 
 def six_details(event: AuditEvent) -> list[tuple[str, str]]:
@@ -158,8 +162,8 @@ def six_details(event: AuditEvent) -> list[tuple[str, str]]:
         ("Type of event", f"{action.label} ({action.value})"),
         ("Date and time", f"{event.occurred_at:%Y-%m-%d %H:%M:%S.%f} UTC"),
         ("Success or failure", OUTCOME_WORDS[event.outcome]),
-        ("Origin", event.ip_address or NOT_RECORDED),
-        ("Affected data or resource", resource or event.subject_id or NOT_RECORDED),
+        ("Origin", event.ip_address or ""),
+        ("Affected data or resource", resource or event.subject_id or ""),
     ]
 
 
@@ -169,6 +173,26 @@ OUTCOME_WORDS = {
     "failure": "Failure",
     "informational": "Neither: for information",
 }
+
+
+def all_fields(event: AuditEvent) -> list[tuple[str, str]]:
+    """Every other field of an event, for whoever needs it to the letter."""
+    return [
+        ("Event id", str(event.pk)),
+        ("Recorded", f"{canonical.time_text(event.recorded_at)} (the portal's clock)"),
+        ("Occurred", f"{canonical.time_text(event.occurred_at)} (the application's clock)"),
+        ("Operation and phase", f"{event.definition.operation}, {event.definition.phase.value}"),
+        ("Kind of actor", event.actor_type or ""),
+        ("Done to", event.subject_id or ""),
+        ("Purpose", event.purpose or ""),
+        ("Correlation id", event.correlation_id or ""),
+        ("Request id", event.request_id or ""),
+        ("Number given by the source", "" if event.source_seq is None else str(event.source_seq)),
+        ("User agent", event.user_agent or ""),
+        ("API key", event.key),
+        ("Masked or cut on arrival", ", ".join(event.changed) or "nothing"),
+        ("Leaf hash (SHA-256)", bytes(event.leaf_hash).hex()),
+    ]
 
 
 def context_rows(event: AuditEvent) -> list[dict[str, Any]]:
@@ -200,11 +224,14 @@ def _absent(key: enums.ContextKey, event: AuditEvent) -> str:
 
 
 def _timeline(event: AuditEvent) -> list[AuditEvent]:
+    """The events of its correlation id, oldest first, and one more than are shown."""
     if not event.correlation_id:
         return []
     same = AuditEvent.objects.filter(correlation_id=event.correlation_id)
-    return list(same.order_by("occurred_at", "id")[:TIMELINE])
+    return list(same.order_by("occurred_at", "id")[: TIMELINE + 1])
 
+
+# --- what the list shows -------------------------------------------------------------------------
 
 GROUPINGS = {
     "": "None",
@@ -225,46 +252,50 @@ def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
         yield label, url, code == request.GET.get("group_by", "")
 
 
-def _groups(
-    chosen: AuditEventFilter, group_by: str, kept: list[tuple[str, str]]
-) -> Iterator[dict[str, Any]]:
-    """The rows of a grouped list; each opens its events, unless its value was not recorded."""
-    narrowed = [(name, value) for name, value in kept if name != group_by]
-    for row in counts.top(chosen.events(), group_by):
-        if row["value"] is None:
-            yield row
-            continue
-        filters = [*narrowed, (group_by, str(row["value"]))]
-        yield row | {
-            "label": _group_label(group_by, row["value"]),
-            "url": events_url(filters),
-            "failures_url": events_url(
-                [(n, v) for n, v in filters if n != "outcome"] + [("outcome", "failure")]
-            ),
-        }
+def _paged(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
+    """One page of events, and the addresses of its neighbours."""
+    shown = page(events, PAGE_SIZE, request.GET.get("cursor", ""))
+    kept = pairs(request.GET, without=("cursor",))
+    return {
+        "events": shown.events,
+        "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
+        "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
+    }
+
+
+def _grouped(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
+    """The largest groups of events, with bars that compare them to the largest."""
+    group_by = request.GET["group_by"]
+    rows = counts.top(events, group_by, GROUPS + 1)
+    kept = pairs(request.GET, without=OWN_PARAMETERS)
+    scale = BAR_WIDTH / max((row["events"] for row in rows), default=1)
+    groups = [
+        row
+        | {"bar": round(row["events"] * scale, 2), "failed_bar": round(row["failures"] * scale, 2)}
+        | _group_links(group_by, row["value"], kept)
+        for row in rows[:GROUPS]
+    ]
+    return {"groups": groups, "groups_go_on": len(rows) > GROUPS, "bar_width": BAR_WIDTH}
+
+
+BAR_WIDTH = 100
+"""Units of a bar's drawing: that of the largest group."""
+
+
+def _group_links(group_by: str, value: Any, kept: list[tuple[str, str]]) -> dict[str, str]:
+    """A group's label and the addresses of its events; nothing where no value was recorded."""
+    if value is None:
+        return {}
+    filters = [*((name, given) for name, given in kept if name != group_by), (group_by, str(value))]
+    failures = [(name, given) for name, given in filters if name != "outcome"]
+    return {
+        "label": _group_label(group_by, value),
+        "url": events_url(filters),
+        "failures_url": events_url([*failures, ("outcome", "failure")]),
+    }
 
 
 def _group_label(group_by: str, value: str) -> str:
     if group_by == "action":
         return enums.action(value).label
     return enums.Category(value).label if group_by == "category" else value
-
-
-def all_fields(event: AuditEvent) -> list[tuple[str, str]]:
-    """Every other field of an event, for whoever needs it to the letter."""
-    return [
-        ("Event id", str(event.pk)),
-        ("Recorded", f"{canonical.time_text(event.recorded_at)} (the portal's clock)"),
-        ("Occurred", f"{canonical.time_text(event.occurred_at)} (the application's clock)"),
-        ("Operation and phase", f"{event.definition.operation}, {event.definition.phase.value}"),
-        ("Kind of actor", event.actor_type or ""),
-        ("Done to", event.subject_id or ""),
-        ("Purpose", event.purpose or ""),
-        ("Correlation id", event.correlation_id or ""),
-        ("Request id", event.request_id or ""),
-        ("Number given by the source", "" if event.source_seq is None else str(event.source_seq)),
-        ("User agent", event.user_agent or ""),
-        ("API key", event.key),
-        ("Masked or cut on arrival", ", ".join(event.changed)),
-        ("Leaf hash (SHA-256)", bytes(event.leaf_hash).hex()),
-    ]

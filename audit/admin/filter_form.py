@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from audit import enums, periods
@@ -51,11 +51,14 @@ class Chip:
 
 
 class FilterForm:
-    """What the template needs to draw a filter; the rules are the filter's own."""
+    """What the template needs to draw a filter; the rules are the filter's own.
 
-    def __init__(self, chosen: AuditEventFilter) -> None:
-        self._chosen = chosen
+    `besides` are parameters of the page that stay when a filter changes, such as the grouping.
+    """
+
+    def __init__(self, chosen: AuditEventFilter, besides: Sequence[tuple[str, str]] = ()) -> None:
         self.given = chosen.given()
+        self._besides = list(besides)
 
     def value(self, name: str) -> str:
         """The value of a filter that the form offers as one line of text."""
@@ -65,7 +68,10 @@ class FilterForm:
     def chips(self) -> Iterator[Chip]:
         for index, (name, value) in enumerate(self.given):
             rest = self.given[:index] + self.given[index + 1 :]
-            yield Chip(LABELS[name], self._words(name, value), events_url(rest))
+            yield Chip(LABELS[name], self._words(name, value), self._url(rest))
+
+    def _url(self, filters: list[tuple[str, str]]) -> str:
+        return events_url([*filters, *self._besides])
 
     def _words(self, name: str, value: str) -> str:
         if name == "action" and value in enums.ACTIONS:
@@ -97,12 +103,13 @@ class FilterForm:
 
     @property
     def hidden(self) -> Iterator[tuple[str, str]]:
-        """Second and further values of what is typed in: the form must not lose them."""
+        """What the form shows nowhere and must not lose: further values of what is typed in."""
         seen = set()
         for name, value in self.given:
             if name in seen and name not in ("category", "framework", "outcome", "action"):
                 yield name, value
             seen.add(name)
+        yield from self._besides
 
     @property
     def categories(self) -> list[Option]:
@@ -127,11 +134,11 @@ class FilterForm:
         rest = [(n, v) for n, v in self.given if n not in ("occurred_after", "occurred_before")]
         now = self.value("occurred_after")
         links = [
-            (label, events_url([*rest, ("occurred_after", code)]), code == now)
+            (label, self._url([*rest, ("occurred_after", code)]), code == now)
             for code, label in periods.PERIODS.items()
         ]
         has_any = any(name.startswith("occurred_") for name, _ in self.given)
-        return [*links, ("Any time", events_url(rest), not has_any)]
+        return [*links, ("Any time", self._url(rest), not has_any)]
 
     @property
     def sources(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -11,9 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from audit.ingest import PORTAL
-from audit.keys import issue_key, revoke_key
+from audit.keys import issue_key, require_future, revoke_key
 from audit.models import ApiKey, Scope, Source
-from audit.recorder import whose
 
 
 class SourceForm(forms.ModelForm):
@@ -36,6 +36,11 @@ class SourceAdmin(admin.ModelAdmin):
     form = SourceForm
     list_display = ("name", "description", "created_at")
     search_fields = ("name", "description")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Sources"} | (extra_context or {}))
 
     def has_delete_permission(self, request: HttpRequest, obj: Source | None = None) -> bool:
         return False
@@ -63,30 +68,43 @@ class ApiKeyForm(forms.ModelForm):
 
     class Meta:
         model = ApiKey
-        fields = ("source", "name", "scopes", "expiry_date")
+        fields = ("source", "name", "scopes", "rate", "expiry_date")
+        help_texts = {"name": "For people, to tell this key from the source's others."}
+
+    def clean_expiry_date(self) -> datetime | None:
+        expires: datetime | None = self.cleaned_data["expiry_date"]
+        require_future(expires)
+        return expires
 
 
 class RevokeForm(forms.ModelForm):
     """The one change that a key knows: to be revoked, with a reason."""
 
     reason = forms.ChoiceField(
+        label="Why revoke it",
         choices=[
+            ("", "choose a reason"),
             ("replaced", "replaced by another key"),
             ("leaked", "it leaked, or may have"),
             ("unused", "no longer needed"),
         ],
-        help_text="Kept with the event that records the revocation.",
+        help_text="Kept with the event that records it. A revoked key opens nothing any more, "
+        "and cannot be brought back.",
     )
 
     class Meta:
         model = ApiKey
-        fields = ("revoked",)
+        fields = ()
+
+
+FIXED = ["prefix", "source", "name", "opens", "limit", "state", "issued", "expires"]
+"""What a key's page shows and nobody changes."""
 
 
 class ApiKeyAdmin(admin.ModelAdmin):
     """Issuing and revoking keys; neither can be undone, both are events."""
 
-    list_display = ("prefix", "name", "source", "opens", "created", "expiry_date", "revoked")
+    list_display = ("prefix", "name", "source", "opens", "state", "issued", "expires")
     list_select_related = ("source",)
     search_fields = ("prefix", "name", "source__name")
     list_filter = ("revoked",)
@@ -94,6 +112,33 @@ class ApiKeyAdmin(admin.ModelAdmin):
     @admin.display(description="Scopes")
     def opens(self, key: ApiKey) -> str:
         return ", ".join(key.scopes)
+
+    @admin.display(description="Events per minute")
+    def limit(self, key: ApiKey) -> str:
+        return "any number" if key.rate is None else str(key.rate)
+
+    @admin.display(description="Issued", ordering="created")
+    def issued(self, key: ApiKey) -> str:
+        return f"{key.created:%Y-%m-%d %H:%M} UTC"
+
+    @admin.display(description="Expires", ordering="expiry_date")
+    def expires(self, key: ApiKey) -> str:
+        return f"{key.expiry_date:%Y-%m-%d %H:%M} UTC" if key.expiry_date else "never"
+
+    @admin.display(description="State")
+    def state(self, key: ApiKey) -> str:
+        if key.revoked:
+            return "revoked"
+        return "expired" if key.has_expired else "in use"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, {"title": "API keys"} | (extra_context or {}))
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        is_over = obj is not None and obj.revoked
+        return not is_over and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
@@ -106,28 +151,24 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
-            return ["source", "name", "scopes", "expiry_date"]
-        fixed = ["prefix", "source", "name", "opens", "expiry_date", "created", "revoked"]
-        return fixed if obj.revoked else [*fixed, "reason"]
+            return ["source", "name", "scopes", "rate", "expiry_date"]
+        return [*FIXED, "reason"] if self.has_change_permission(request, obj) else FIXED
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
-        if obj is None:
-            return []
-        fixed = ["prefix", "source", "name", "opens", "expiry_date", "created"]
-        return [*fixed, "revoked"] if obj.revoked else fixed
+        return FIXED if obj else []
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if not change:
-            made, request.new_key = issue_key(  # type: ignore[attr-defined]  # for the next page
+            issued, obj.text = issue_key(  # type: ignore[attr-defined]  # for the next page only
                 source=obj.source.name,
                 name=obj.name,
                 scopes=obj.scopes,
                 expires=obj.expiry_date,
-                who=whose(request),
+                rate=obj.rate,
             )
-            obj.__dict__.update(made.__dict__)
-        elif obj.revoked:
-            revoke_key(obj, reason=form.cleaned_data["reason"], who=whose(request))
+            obj.pk, obj.prefix = issued.pk, issued.prefix
+        else:
+            revoke_key(obj, reason=form.cleaned_data["reason"])
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
@@ -136,6 +177,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
             "title": "API key issued",
             "opts": self.opts,
             "issued": obj,
-            "secret": request.new_key,  # type: ignore[attr-defined]
+            "secret": obj.text,  # type: ignore[attr-defined]  # put there by save_model
         }
         return TemplateResponse(request, "audit/key_issued.html", context)

@@ -13,6 +13,7 @@ from audit import counts, enums, periods
 from audit.admin.links import events_url
 
 GROUPINGS = {"category": "By category", "framework": "By framework"}
+OWN = {"period", "by"}
 DEFAULT_PERIOD = "-7d"
 CHART_HEIGHT = 36
 BAR_PITCH = 10
@@ -47,33 +48,39 @@ class Card:
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
-    """The context of the overview page. A period that cannot be read is told, and replaced."""
+    """The context of the overview page. What cannot be read is told, and replaced."""
     now = datetime.now(UTC)
-    code, problem = request.GET.get("period") or DEFAULT_PERIOD, ""
+    problems = [f"there is no parameter {name!r}" for name in sorted(request.GET.keys() - OWN)]
     try:
-        period = periods.period(code, now)
+        period = periods.period(request.GET.get("period") or DEFAULT_PERIOD, now)
     except ValueError as error:
-        problem, period = str(error), periods.period(DEFAULT_PERIOD, now)
-    grouping = request.GET.get("by", "category")
+        problems.append(str(error))
+        period = periods.period(DEFAULT_PERIOD, now)
+    grouping = request.GET.get("by") or "category"
     if grouping not in GROUPINGS:
-        problem, grouping = "Events are shown by category or by framework.", "category"
+        problems.append("events are shown by category or by framework")
+        grouping = "category"
     found = counts.activity(period)
     return {
         "cards": list(_cards(found, grouping, period)),
-        "problem": problem,
+        "problems": problems,
         "period": period,
         "grouping": grouping,
         "period_links": [
-            (label, f"?by={grouping}&period={value}", value == period.code)
+            (label, _url(grouping, value), value == period.code)
             for value, label in periods.PERIODS.items()
         ],
         "grouping_links": [
-            (label, f"?by={value}&period={period.code}", value == grouping)
+            (label, _url(value, period.code), value == grouping)
             for value, label in GROUPINGS.items()
         ],
         "portal": found[enums.Category.PORTAL],
         "portal_url": events_url([("category", "portal"), ("occurred_after", period.code)]),
     }
+
+
+def _url(grouping: str, period: str) -> str:
+    return events_url([("by", grouping), ("period", period)], page="admin:index")
 
 
 def _cards(

@@ -13,6 +13,7 @@ from audit import enums
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.overview import overview
+from audit.admin.sources import health_page, refusals_page
 from audit.models import ApiKey, AuditEvent, Source
 
 
@@ -22,6 +23,7 @@ class PortalSite(admin.AdminSite):
     site_title = "AuditPortal"
     site_header = "AuditPortal"
     index_title = "Overview"
+    site_url = None  # there is no other site to view
     enable_nav_sidebar = False
     index_template = "audit/overview.html"
 
@@ -32,14 +34,21 @@ class PortalSite(admin.AdminSite):
         self.register(ApiKey, ApiKeyAdmin)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        catalogue = path("actions/", self.admin_view(self.catalogue), name="actions")
-        return [catalogue, *super().get_urls()]
+        own = [
+            path("actions/", self.admin_view(self.catalogue), name="actions"),
+            path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
+            path("refusals/", self.admin_view(refusals_page), {"site": self}, name="refusals"),
+        ]
+        return [*own, *super().get_urls()]
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
         context = overview(request) if request.user.has_perm("audit.view_auditevent") else {}
-        return super().index(request, context | (extra_context or {}))
+        response = super().index(request, context | (extra_context or {}))
+        if context.get("problems"):
+            response.status_code = 400
+        return response
 
     def catalogue(self, request: HttpRequest) -> TemplateResponse:
         """Every action there is, by category: what it means and what its context should hold."""

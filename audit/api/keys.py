@@ -45,6 +45,12 @@ class ApiKeyAuthentication(BaseAuthentication):
         return KeyParser.keyword
 
 
+def prefix_given(request: Request | HttpRequest) -> str:
+    """The prefix in the request's header, whether or not there is such a key; else empty text."""
+    match = _KEY.fullmatch(KeyParser().get(request) or "")
+    return match["prefix"][:8] if match else ""
+
+
 def _refuse() -> NoReturn:
     raise AuthenticationFailed("This API key is not valid: it is unknown, revoked or expired.")
 

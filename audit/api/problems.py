@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatch
 from typing import Any, NamedTuple
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
-from django.db import IntegrityError, OperationalError
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.views import exception_handler as of_framework
 
+from audit.api import bodies
 from audit.filters import BadFilter
 from audit.ingest import Conflict, Rejected
 from audit.paging import BadCursor
+from audit.throttle import Throttled
 from audit.wire import Fault, Unreadable
 
 MEDIA_TYPE = "application/problem+json"
@@ -156,14 +157,12 @@ def _(exc: BadCursor) -> HttpResponse:
 
 
 @described.register
-def _(exc: RequestDataTooBig) -> HttpResponse:
-    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    return problem(
-        "too-large", f"A body may have {limit} bytes ({limit >> 20} MiB). Send fewer events a time."
-    )
+def _(exc: Throttled) -> HttpResponse:
+    return problem("throttled", str(exc), headers={"Retry-After": str(exc.retry_after)})
 
 
 @described.register(OperationalError)
+@described.register(InterfaceError)
 @described.register(IntegrityError)
 def _(exc: Exception) -> HttpResponse:
     logger.error("the database could not answer", exc_info=exc)
@@ -184,7 +183,7 @@ def _(exc: ImproperlyConfigured) -> HttpResponse:
 
 def refused(faults: tuple[Fault, ...]) -> HttpResponse:
     """Events that were not stored: 413 where all that is wrong is their size, else 400."""
-    too_large = all(fault.code == "too_large" for fault in faults)
+    too_large = all(fault.code in bodies.TOO_LARGE for fault in faults)
     return problem(
         "too-large" if too_large else "rejected-events", _summary(faults), map(_error, faults)
     )

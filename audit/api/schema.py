@@ -95,6 +95,13 @@ def failures(*statuses: int) -> dict[Any, Any]:
     }
 
 
+CONTENT_ENCODING = OpenApiParameter(
+    "Content-Encoding",
+    {"type": "string", "enum": ["gzip", "identity"]},
+    location=OpenApiParameter.HEADER,
+    description="`gzip` for a compressed body, of any number of members.",
+)
+
 NDJSON = "application/x-ndjson"
 TEXT = OpenApiTypes.STR
 

@@ -17,7 +17,7 @@ from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from audit import enums, wire
+from audit import enums, sources, wire
 from audit.canonical import time_text
 from audit.models import AuditEvent
 
@@ -164,12 +164,16 @@ class EventInSerializer(serializers.Serializer):
     context = serializers.DictField(
         **_optional(help_text="what the catalogue lists for the action, and whatever else")
     )
+    personal = serializers.ListField(
+        child=serializers.CharField(),
+        **_optional(help_text="keys of the context that hold personal data besides"),
+    )
 
 
 class WarningSerializer(serializers.Serializer):
     """What was odd about an event that was stored all the same."""
 
-    code = serializers.ChoiceField(choices=["cut", "empty", "missing_key", "unknown_key"])
+    code = serializers.ChoiceField(choices=["cut", "empty", "masked", "missing_key", "unknown_key"])
     detail = serializers.CharField()
     pointer = serializers.CharField(help_text="JSON pointer (RFC 6901) into the event")
 
@@ -243,6 +247,60 @@ class SummarySerializer(serializers.Serializer):
     """How many events there are in each combination of groups."""
 
     results = SummaryRowSerializer(many=True)
+
+
+class ReasonSerializer(serializers.Serializer):
+    """Why requests were refused."""
+
+    code = serializers.CharField()
+    pointer = serializers.CharField(help_text="of the field, in the first bad event")
+    reason = serializers.CharField(source="words", help_text="the code in words")
+    count = serializers.IntegerField(help_text="requests, of the last 24 hours")
+
+
+class GapSerializer(serializers.Serializer):
+    """Numbers that are missing, both ends included."""
+
+    first = serializers.IntegerField()
+    last = serializers.IntegerField()
+
+
+class UnknownSendersSerializer(serializers.Serializer):
+    """Requests of the last 24 hours that no valid key came with."""
+
+    refused_24h = serializers.IntegerField(source="refused")
+    last_refused_at = TimeField(allow_null=True)
+    reasons = ReasonSerializer(many=True, help_text="the most frequent")
+
+
+class SourceSerializer(UnknownSendersSerializer):
+    """How one source is doing."""
+
+    name = serializers.CharField()
+    states = serializers.ListField(
+        child=serializers.ChoiceField(choices=list(sources.STATES)),
+        help_text="; ".join(f"`{name}`: {state.meaning}" for name, state in sources.STATES.items()),
+    )
+    last_event_at = TimeField(source="last_at", allow_null=True, help_text="the portal's clock")
+    usual_pause_seconds = serializers.FloatField(
+        source="pause_seconds",
+        allow_null=True,
+        help_text=f"between two arrivals, the median of its last {sources.RHYTHM} events",
+    )
+    events_24h = serializers.IntegerField(
+        source="events", help_text=f"counted up to {sources.MOST_COUNTED}; one more means: more"
+    )
+    missing = serializers.IntegerField(
+        help_text=f"numbers (`source_seq`) missing among its last {sources.NUMBERED} events"
+    )
+    gaps = GapSerializer(many=True, help_text="the newest of them")
+
+
+class SourcesSerializer(serializers.Serializer):
+    """How the sources are doing, by name."""
+
+    results = SourceSerializer(many=True)
+    unknown_senders = UnknownSendersSerializer()
 
 
 class ProblemErrorSerializer(serializers.Serializer):

@@ -12,6 +12,7 @@ urlpatterns = [
     path("events/", views.EventsView.as_view(), name="events"),
     path("events/<str:id>/", views.EventView.as_view(), name="event"),
     path("actions/", views.ActionsView.as_view(), name="actions"),
+    path("sources/", views.SourcesView.as_view(), name="sources"),
     path("summary/", views.SummaryView.as_view(), name="summary"),
     path("export/events.csv", views.CsvExportView.as_view(), name="export-csv"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import islice
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -19,15 +19,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from audit import counts, paging, wire
-from audit.api import schema
+from audit import counts, paging, sources, throttle, wire
+from audit.api import bodies, refused, schema
 from audit.api import serializers as show
 from audit.downloads import csv_download
 from audit.enums import ACTIONS, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
-from audit.ingest import Receipt, Rejected, ingest
+from audit.ingest import Receipt, Rejected, ingest, now
 from audit.models import ApiKey, AuditEvent
-from audit.recorder import audit, whose
+from audit.recorder import audit
 
 MAX_ROWS = 10_000
 """How many events one request may bring."""
@@ -44,6 +44,8 @@ class Door(APIView):
     required_scopes: ClassVar[dict[str, str | None]] = {}
     http_method_names = ["get", "head", "post"]
     takes_parameters = False
+    rows: Sequence[Any] = ()
+    """The events that a request brought, for the sample of a refusal."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         _require_utf8(request)
@@ -52,6 +54,11 @@ class Door(APIView):
             raise BadFilter(
                 {name[:64]: ["this address takes no parameters"] for name in request.query_params}
             )
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        refused.keep(self.request, exc, response.status_code, self.rows)
+        return response
 
     def finalize_response(
         self, request: Request, response: Any, *args: Any, **kwargs: Any
@@ -83,51 +90,48 @@ def _only(request: Request, name: str) -> str:
 # --- writing -----------------------------------------------------------------------------------
 
 
-def _batch(request: Request) -> tuple[list[Any], list[int | None]]:
-    """The rows of the body, and the line of each where the body has lines."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("", "The body has to come as it is, without Content-Encoding.")
-    media_type = request._request.content_type or ""
-    body: bytes = request._request.body
+class Batch(NamedTuple):
+    """The events of a body, and the line of each where the body has lines."""
+
+    rows: list[Any]
+    lines: list[int | None]
+    is_one_object: bool = False
+
+
+def _batch(request: Request) -> Batch:
+    body, media_type = bodies.read(request), request._request.content_type or ""
     if not body.strip():
-        return [], []
+        return Batch([], [])
     if media_type == schema.NDJSON:
         numbered = list(islice(wire.decode_lines(BytesIO(body)), MAX_ROWS + 1))
-        return [row for _, row in numbered], [line for line, _ in numbered]
+        return Batch([row for _, row in numbered], [line for line, _ in numbered])
     if media_type != "application/json":
         wanted = f"The body has to be application/json or {schema.NDJSON}"
         raise UnsupportedMediaType("", f"{wanted}, not {media_type[:100]!r}.")
     rows = wire.decode(body)
-    return rows, [None] * len(rows)
-
-
-def _is_one_object(request: Request) -> bool:
-    is_json = request._request.content_type == "application/json"
-    return is_json and not request._request.body.lstrip().startswith(b"[")
+    return Batch(rows, [None] * len(rows), is_one_object=not body.lstrip().startswith(b"["))
 
 
 def _require_size(rows: Sequence[Any]) -> None:
     if not rows:
-        detail = (
-            "the body holds no event; send an object, an array of objects, or lines of them, "
-            "with a Content-Length"  # without one, a body sent in chunks comes out empty
-        )
+        detail = "the body holds no event; send an object, an array of objects, or lines of them"
         raise Rejected([wire.Fault("empty_body", detail)])
     if len(rows) > MAX_ROWS:
         detail = f"a request may bring {MAX_ROWS} events; send more in several requests"
-        raise Rejected([wire.Fault("too_large", detail)])
+        raise Rejected([wire.Fault("too_many_events", detail)])
 
 
-def _stored(request: Request) -> list[Receipt]:
+def _stored(request: Request, batch: Batch) -> list[Receipt]:
     """The receipts for the events in the body, whose faults name their lines."""
-    rows, lines = _batch(request)
-    _require_size(rows)
+    _require_size(batch.rows)
     key = cast(ApiKey, request.auth)  # HasScope lets nobody else in
+    endpoint = f"{request.method} {request.path}"
+    throttle.take(key, len(batch.rows), endpoint=endpoint)
     try:
-        return ingest(rows, source=key.source.name, key=key.prefix)
+        return ingest(batch.rows, source=key.source.name, key=key.prefix)
     except Rejected as rejected:
         faults = [
-            fault if fault.index is None else replace(fault, line=lines[fault.index])
+            fault if fault.index is None else replace(fault, line=batch.lines[fault.index])
             for fault in rejected.faults
         ]
         raise type(rejected)(faults) from None
@@ -157,11 +161,10 @@ def _filter_text(chosen: AuditEventFilter) -> str:
     return urlencode(chosen.given())[:FILTER_TEXT]
 
 
-def _record_search(request: Request, chosen: AuditEventFilter, count: int) -> None:
+def _record_search(chosen: AuditEventFilter, count: int) -> None:
     audit.record_sync(
         action=PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": _filter_text(chosen), "count": count},
-        **whose(request),
     )
 
 
@@ -197,7 +200,7 @@ class EventsView(Door):
         """Read events, newest first, page by page. That they were read is recorded."""
         chosen = _filtered(request, "cursor", "page_size")
         page = paging.page(chosen.events(), _page_size(request), _only(request, "cursor"))
-        _record_search(request, chosen, len(page.events))
+        _record_search(chosen, len(page.events))
         return Response(
             {
                 "next": _address(request, page.older),
@@ -210,18 +213,23 @@ class EventsView(Door):
         operation_id="events_write",
         summary="Write events",
         request={"application/json": _EVENTS_IN, schema.NDJSON: schema.TEXT},
-        responses={201: _RECEIPTS_OUT, **schema.failures(400, 409, 413, 415)},
+        parameters=[schema.CONTENT_ENCODING],
+        responses={201: _RECEIPTS_OUT, **schema.failures(400, 409, 413, 415, 429)},
         examples=schema.WRITING,
     )
     def post(self, request: Request) -> Response:
         """Store one event, an array of them, or NDJSON: all of a request's events, or none.
 
-        An event with an `id` may be sent again: the answer is the first one's receipt.
+        An event with an `id` may be sent again: the answer is the first one's receipt. A body may
+        have 16 MiB, as it is sent and again when it is expanded, and 10,000 events; an event
+        65,535 bytes, 32 levels of nesting and names of 255 characters in its context.
         """
         if request.query_params:
             raise BadFilter({"": ["writing takes no parameters"]})
-        receipts = show.ReceiptSerializer(_stored(request), many=True).data
-        one = _is_one_object(request)
+        batch = _batch(request)
+        self.rows = batch.rows
+        receipts = show.ReceiptSerializer(_stored(request, batch), many=True).data
+        one = batch.is_one_object
         answer = receipts[0] if one else {"count": len(receipts), "results": receipts}
         return Response(answer, status=201)
 
@@ -244,7 +252,6 @@ class EventView(Door):
         audit.record_sync(
             action=PortalAction.PORTAL_EVENT_VIEWED,
             context={"event_id": str(event.id)},
-            **whose(request),
         )
         return Response(show.EventSerializer(event).data)
 
@@ -278,6 +285,24 @@ class ActionsView(Door):
         return Response({"results": actions.data})
 
 
+class SourcesView(Door):
+    """`/api/v1/sources/`"""
+
+    required_scopes: ClassVar = {"GET": "read"}
+
+    @extend_schema(
+        operation_id="sources_list",
+        summary="Read how the sources are doing",
+        responses={200: show.SourcesSerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Read of every source when it wrote last, what was refused and what is missing."""
+        at = now()
+        found = show.SourceSerializer(sources.health(at), many=True).data
+        nobody = show.UnknownSendersSerializer(sources.unknown_senders(at)).data
+        return Response({"results": found, "unknown_senders": nobody})
+
+
 class SummaryView(Door):
     """`/api/v1/summary/`"""
 
@@ -295,7 +320,7 @@ class SummaryView(Door):
         chosen = _filtered(request, "group_by")
         groups = ",".join(request.query_params.getlist("group_by"))
         rows = counts.summary(chosen.events(), [name.strip() for name in groups.split(",")])
-        _record_search(request, chosen, sum(row["count"] for row in rows))
+        _record_search(chosen, sum(row["count"] for row in rows))
         return Response({"results": rows})
 
 
@@ -325,4 +350,4 @@ class CsvExportView(Door):
         """Export all events that the filters keep. The attempt and its outcome are recorded."""
         chosen = _filtered(request)
         events, text = chosen.events(), _filter_text(chosen)
-        return csv_download(events, filter_text=text, who=whose(request))
+        return csv_download(events, filter_text=text)

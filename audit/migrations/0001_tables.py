@@ -100,6 +100,7 @@ class Migration(migrations.Migration):
                 ('revoked', models.BooleanField(blank=True, default=False, help_text='If the API key is revoked, clients cannot use it anymore. (This cannot be undone.)')),
                 ('expiry_date', models.DateTimeField(blank=True, help_text='Once API key expires, clients cannot use it anymore.', null=True, verbose_name='Expires')),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('write', 'write events'), ('read', 'read events'), ('export', 'export events'), ('ledger', "read the log's entries and proofs")], max_length=16), default=audit.models.default_scopes, size=None)),
+                ('rate', models.PositiveIntegerField(blank=True, help_text='How many events the key may send in a minute. Leave it empty for no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='events per minute')),
                 ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='keys', to='audit.source')),
             ],
             options={
@@ -107,6 +108,39 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'API keys',
                 'ordering': ('-created',),
                 'abstract': False,
+            },
+        ),
+        migrations.CreateModel(
+            name='Throttle',
+            fields=[
+                ('prefix', models.CharField(max_length=16, primary_key=True, serialize=False)),
+                ('tokens', models.FloatField()),
+                ('filled_at', models.DateTimeField()),
+                ('told_at', models.DateTimeField(null=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Refusal',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('hour', models.DateTimeField()),
+                ('source', models.CharField(blank=True, max_length=64)),
+                ('code', models.CharField(max_length=64)),
+                ('pointer', models.CharField(blank=True, max_length=64)),
+                ('status', models.PositiveSmallIntegerField()),
+                ('key', models.CharField(blank=True, max_length=16)),
+                ('first_at', models.DateTimeField()),
+                ('last_at', models.DateTimeField()),
+                ('count', models.PositiveBigIntegerField()),
+                ('sample', models.JSONField()),
+            ],
+            options={
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['hour'], name='refusal_hour')],
+                'constraints': [models.UniqueConstraint(fields=('source', 'hour', 'code', 'pointer'), name='refusal_is_one_row_an_hour')],
             },
         ),
     ]

@@ -46,6 +46,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--expires", type=last_day, metavar="YYYY-MM-DD", help="the key's last day, in UTC"
         )
+        parser.add_argument(
+            "--rate", type=int, metavar="N", help="how many events it may send in a minute"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         source, expires = options["source"], options["expires"]
@@ -55,12 +58,14 @@ class Command(BaseCommand):
                 name=options["name"] or source[:NAME_LENGTH],
                 scopes=options["scopes"],
                 expires=expires,
+                rate=options["rate"],
             )
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
         self.stdout.write(text)
         until = f"until {time_text(expires)}" if expires else "without an end"
+        pace = f", {key.rate} events a minute" if key.rate else ""
         self.stderr.write(
-            f"This key of {source} may {', '.join(key.scopes)}, {until}. "
+            f"This key of {source} may {', '.join(key.scopes)}{pace}, {until}. "
             "Keep it now: it cannot be shown again."
         )
