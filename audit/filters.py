@@ -284,7 +284,7 @@ class AuditEventFilter(django_filters.FilterSet):
             found[name[:64]] = [
                 f"there is no such parameter; filters are {', '.join(self.filters)}"
             ]
-        if len(self.data.urlencode()) > MAX_TOGETHER:
+        if not found and len(self.data.urlencode()) > MAX_TOGETHER:
             found["filters"] = [f"are too long together, at most {MAX_TOGETHER} bytes are taken"]
         for kind in ("occurred", "recorded"):
             if not found and self._turned_round(kind):

@@ -45,6 +45,8 @@ def test_a_card_number_keeps_its_first_six_and_last_four(card, masked):
         "411111******1111",
         "4111",
         "55000000-0000-0004-5500-000000000004",  # a UUID made of digits
+        "4111111111111111b",  # hexadecimal
+        "req-a4111111111111111",
         "",
     ],
 )

@@ -112,7 +112,8 @@ def _sequence(value: Any, pointer: str, event: Event) -> int:
 
 
 def _personal(value: Any, pointer: str, event: Event) -> frozenset[str]:
-    if not isinstance(value, list | tuple | frozenset) or not all(isinstance(name, str) for name in value):
+    is_list = isinstance(value, list | tuple | frozenset)
+    if not is_list or not all(isinstance(name, str) for name in value):
         raise Unreadable(Fault("wrong_type", "has to be an array of context keys", pointer))
     return frozenset(text(name, pointer) for name in value)
 

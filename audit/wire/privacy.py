@@ -21,6 +21,7 @@ CARD_LENGTHS = range(13, 20)
 MAY_HOLD_CARD = re.compile(rb"[2-6](?:[ -]?[0-9]){12}")
 _DIGITS = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"(?:[a-z]{1,12}[-_:.])?(?=[0-9-]*[a-f])[0-9a-f-]+", re.IGNORECASE)
 
 _TEXTS = (
     "user_id", "subject_id", "resource_id", "user_agent", "resource_type", "correlation_id",
@@ -98,8 +99,12 @@ def mask_cards(event: Event) -> None:
 
 
 def masked_text(text: str) -> str:
-    """The text with the card numbers in it masked; a UUID, however its digits fall, is none."""
-    if _UUID.fullmatch(text):
+    """The text with the card numbers in it masked.
+
+    A text that as a whole is a UUID or a hexadecimal identifier (``req-eb161b4e964320``) is none,
+    however its digits fall.
+    """
+    if _UUID.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
         return text
     position = 0
     while match := _DIGITS.search(text, position):
