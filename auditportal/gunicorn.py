@@ -19,6 +19,7 @@ threads = 4
 timeout = 60  # seconds without a heartbeat, not the length of a request
 graceful_timeout = 30  # seconds that running requests and exports get when the portal is stopped
 keepalive = 5  # seconds; saves a browser its connection between a page and its pictures
+limit_request_line = 8190  # bytes, the most it takes: every filter lives in the address
 
 # Heartbeats on a disk that is busy can block a worker long enough to be killed.
 _memory = "/dev/shm"  # noqa: S108

@@ -55,8 +55,7 @@ def database(django_db_setup, django_db_blocker):
     """A copy of the test database with one event; its tests connect to it by psycopg alone."""
     name = f"{connections['owner'].settings_dict['NAME']}_{uuid4().hex[:8]}"
     with django_db_blocker.unblock():
-        for alias in ROLES.values():
-            connections[alias].close()
+        connections.close_all()
         template = connections["owner"].settings_dict["NAME"]
         with connections["owner"]._nodb_cursor() as cursor:
             cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')

@@ -19,6 +19,7 @@ from rest_framework import serializers
 
 from audit import enums, sources, wire
 from audit.canonical import time_text
+from audit.ingest import Receipt
 from audit.models import AuditEvent
 
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -185,6 +186,19 @@ class ReceiptSerializer(serializers.Serializer):
     recorded_at = TimeField()
     leaf_hash = HashField()
     warnings = WarningSerializer(many=True)
+
+
+def receipt(stored: Receipt) -> dict[str, Any]:
+    """What `ReceiptSerializer` documents, by hand: a serializer costs more than the hashing."""
+    return {
+        "id": str(stored.id),
+        "recorded_at": time_text(stored.recorded_at),
+        "leaf_hash": stored.leaf_hash.hex(),
+        "warnings": [
+            {"code": warning.code, "detail": warning.detail, "pointer": warning.pointer}
+            for warning in stored.warnings
+        ],
+    }
 
 
 class ReceiptsSerializer(serializers.Serializer):

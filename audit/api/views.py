@@ -228,7 +228,7 @@ class EventsView(Door):
             raise BadFilter({"": ["writing takes no parameters"]})
         batch = _batch(request)
         self.rows = batch.rows
-        receipts = show.ReceiptSerializer(_stored(request, batch), many=True).data
+        receipts = [show.receipt(stored) for stored in _stored(request, batch)]
         one = batch.is_one_object
         answer = receipts[0] if one else {"count": len(receipts), "results": receipts}
         return Response(answer, status=201)
