@@ -67,7 +67,7 @@ def django_db_setup(
         assert connections["default"].settings_dict["NAME"].startswith("test_")
         yield
         connections.close_all()
-        _end_sessions(connections["owner"].settings_dict["NAME"])
+        end_sessions(connections["owner"].settings_dict["NAME"])
         teardown_databases(made, verbosity=0)
 
 
@@ -185,11 +185,12 @@ def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
     name = f"{template}_{uuid4().hex[:8]}"
     with django_db_blocker.unblock():
         _point_to(template)
+        end_sessions(template)
         _as_maintenance(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         _point_to(name)
         yield name
         _point_to(template)
-        _end_sessions(name)
+        end_sessions(name)
         _as_maintenance(f'DROP DATABASE "{name}"')
 
 
@@ -200,7 +201,7 @@ def superuser_dsn() -> str:
     return server.superuser_dsn(settings.AUDITPORTAL_DATA_DIR)
 
 
-def _end_sessions(database: str) -> None:
+def end_sessions(database: str) -> None:
     """End what threads of a test have left open: a database in use cannot be dropped."""
     with psycopg.connect(superuser_dsn()) as connection:
         connection.execute(

@@ -11,7 +11,7 @@ from django.db import connections
 
 from audit import checks, grants, partitions
 from audit.ingest import ingest
-from tests.conftest import a_sign_in, superuser_dsn
+from tests.conftest import a_sign_in, end_sessions, superuser_dsn
 
 EVENTS = "audit_auditevent"
 THIS_MONTH = datetime.now(UTC).date().replace(day=1)
@@ -57,6 +57,7 @@ def database(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         connections.close_all()
         template = connections["owner"].settings_dict["NAME"]
+        end_sessions(template)
         with connections["owner"]._nodb_cursor() as cursor:
             cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         with connect(name, "web") as connection:
