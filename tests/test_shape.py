@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,15 @@ def test_every_module_imports_by_itself():
     for path in sources("audit/**/*.py"):
         if "migrations" not in path.parts:
             importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def test_what_pyproject_asks_for_stands_in_the_locks() -> None:
+    """A dependency that was added without `make lock` would be missing in every fresh clone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = {
+        "requirements.txt": project["project"]["dependencies"],
+        "tests/requirements.txt": project["dependency-groups"]["test"],
+    }
+    for file, pins in wanted.items():
+        locked = set(re.findall(r"^([\w.-]+==[\w.]+)", (ROOT / file).read_text(), re.MULTILINE))
+        assert {re.sub(r"\[.*?\]", "", pin) for pin in pins} <= locked, file

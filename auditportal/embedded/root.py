@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from auditportal.embedded import EmbeddedServerError, say
+from auditportal.embedded.locks import locked
 
 USER = "pgserver"
 
@@ -45,19 +46,28 @@ def server_ids(pgdata: Path) -> tuple[int, int]:
     """User and group the server runs as: the data's owner, or `pgserver` before there are data."""
     if pgdata.exists():
         return pgdata.stat().st_uid, pgdata.stat().st_gid
-    # Two commands may both get here; the slower useradd fails, and finds the user made.
+    entry = _made_user()
+    return entry.pw_uid, entry.pw_gid
+
+
+def _made_user() -> pwd.struct_passwd:
+    """The system user `pgserver`, made where there is none yet.
+
+    One at a time on this machine: useradd looks for the name before it locks the file, so the
+    second of two would give the user another number than the first has given files to already.
+    """
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", USER]
-    try:
-        entry = pwd.getpwnam(USER)
-    except KeyError:
-        subprocess.run(command, check=False, capture_output=True)
+    with locked(Path("/etc")):
         try:
-            entry = pwd.getpwnam(USER)
+            return pwd.getpwnam(USER)
+        except KeyError:
+            subprocess.run(command, check=False, capture_output=True)
+        try:
+            return pwd.getpwnam(USER)
         except KeyError:
             raise EmbeddedServerError(
                 f"the database cannot run as root, and the system user {USER} could not be made"
             ) from None
-    return entry.pw_uid, entry.pw_gid
 
 
 def _closed(folders: list[Path], uid: int, gid: int) -> list[Path]:

@@ -19,12 +19,11 @@ next one finds it, and stops it when it leaves.
 import atexit
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from auditportal.embedded import EmbeddedServerError, root, say
 from auditportal.embedded.cluster import PROGRAMS, Cluster
+from auditportal.embedded.locks import locked
 
 # Data directories this process has used → the opened folder with its shared lock, or None.
 _used: dict[Path, int | None] = {}
@@ -54,7 +53,7 @@ def leave(data_dir: Path) -> None:
     cluster = Cluster(data_dir.resolve())
     _let_go(cluster)
     if cluster.pgdata.exists():
-        with _locked(cluster.data_dir):
+        with locked(cluster.data_dir):
             if _unused(cluster):
                 cluster.stop()
 
@@ -75,7 +74,7 @@ def _in_use(cluster: Cluster) -> bool:
 def _use(cluster: Cluster) -> None:
     """Has the server running, and this process counted among its users."""
     _check(cluster)
-    with _locked(cluster.data_dir):
+    with locked(cluster.data_dir):
         if _in_use(cluster):
             return  # thanks to another thread
         _let_go(cluster)  # of a server that crashed, or of data that were removed and made again
@@ -115,20 +114,7 @@ def _let_go(cluster: Cluster) -> None:
 def _unused(cluster: Cluster) -> bool:
     """Whether no process uses the server; means something only while its data_dir is locked."""
     try:
-        with _locked(cluster.pgdata, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with locked(cluster.pgdata, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return True
     except BlockingIOError:
         return False
-
-
-@contextmanager
-def _locked(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Holds a lock on a folder, against other processes and against our own other threads."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, operation)
-        yield
-    finally:
-        # Said, not left to closing: a fork made meanwhile has a copy of the descriptor.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
