@@ -81,20 +81,28 @@ def disclosure(salt: bytes, name: str, value: Any) -> str:
 
     `salt` is the event's salt; each name gets a salt of its own, derived from it.
     """
-    own_salt = _sha256(salt + name.encode()).digest()[:16]
-    disclosed = [_b64url(own_salt), name, value]
-    is_plain = type(value) in _SCALARS  # the usual case, written without another look at it
-    return _b64url(orjson.dumps(disclosed) if is_plain else jcs(disclosed))
+    return _disclosure(salt, name, value).decode("ascii")
+
+
+def _disclosure(salt: bytes, name: str, value: Any) -> bytes:
+    own_salt = _b64url(_sha256(salt + name.encode()).digest()[:16])
+    written = orjson.dumps(value) if type(value) in _SCALARS else jcs(value)
+    # JCS of the three, put together by hand: half of an event's time goes into its digests.
+    return _b64url(b'["%b",%b,%b]' % (own_salt, orjson.dumps(name), written))
 
 
 def digest(disclosed: str) -> str:
     """The digest that stands in the entry for a disclosure (RFC 9901, section 4.2.3)."""
-    return _b64url(_sha256(disclosed.encode("ascii")).digest())
+    return _digest(disclosed.encode("ascii"))
 
 
 def digests(salt: bytes, personal: Mapping[str, Any]) -> dict[str, str]:
     """The digest of each personal value, by name."""
-    return {name: digest(disclosure(salt, name, value)) for name, value in personal.items()}
+    return {name: _digest(_disclosure(salt, name, value)) for name, value in personal.items()}
+
+
+def _digest(disclosed: bytes) -> str:
+    return _b64url(_sha256(disclosed).digest()).decode("ascii")
 
 
 def personal_values(
@@ -135,7 +143,10 @@ def entry(origin: str, fields: Mapping[str, Any], personal_digests: Mapping[str,
     present["log"] = origin
     present["context"] = fields["context"]
     present["personal"] = personal_digests
-    return jcs(present)
+    # Only a context can hold what orjson writes otherwise; of the rest no second look is needed.
+    if _is_common(fields["context"]):
+        return orjson.dumps(present, option=orjson.OPT_SORT_KEYS)
+    return rfc8785.dumps(present)
 
 
 def leaf(entry_bytes: bytes) -> bytes:
@@ -155,5 +166,5 @@ _sha256 = hashlib.sha256
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-def _b64url(data: bytes) -> str:
-    return b2a_base64(data, newline=False).translate(_TO_URL_SAFE, b"=").decode("ascii")
+def _b64url(data: bytes) -> bytes:
+    return b2a_base64(data, newline=False).translate(_TO_URL_SAFE, b"=")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,11 @@ class Batch:
     key: str
     origin: str
     using: str
+    recorded_at: str = field(init=False)
+    """`at` as every entry and receipt of the batch writes it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recorded_at", canonical.time_text(self.at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,10 @@ def _entry_fields(batch: Batch, event: wire.Event) -> dict[str, Any]:
     action = event.action
     return {
         "id": str(event.id),
-        "recorded_at": canonical.time_text(batch.at),
-        "occurred_at": canonical.time_text(event.occurred_at or batch.at),
+        "recorded_at": batch.recorded_at,
+        "occurred_at": (
+            canonical.time_text(event.occurred_at) if event.occurred_at else batch.recorded_at
+        ),
         "action": action.value,
         "category": action.category.value,
         "outcome": action.outcome.value,

@@ -174,7 +174,7 @@ STORAGES = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["audit.api.keys.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["audit.api.keys.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["audit.api.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "audit.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,

@@ -14,7 +14,6 @@ from uuid import UUID
 from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import UnsupportedMediaType
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -22,6 +21,7 @@ from rest_framework.views import APIView
 from audit import counts, paging, sources, throttle, wire
 from audit.api import bodies, refused, schema
 from audit.api import serializers as show
+from audit.api.renderers import CsvRenderer, JSONRenderer
 from audit.downloads import csv_download
 from audit.enums import ACTIONS, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
@@ -322,13 +322,6 @@ class SummaryView(Door):
         rows = counts.summary(chosen.events(), [name.strip() for name in groups.split(",")])
         _record_search(chosen, sum(row["count"] for row in rows))
         return Response({"results": rows})
-
-
-class CsvRenderer(BaseRenderer):
-    """Lets a client ask for `text/csv`; the file itself is streamed past the renderers."""
-
-    media_type = "text/csv"
-    format = "csv"
 
 
 class CsvExportView(Door):
