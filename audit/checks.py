@@ -17,8 +17,8 @@ _KIND = 2 | 8 | 16 | 32
 
 _UNGUARDED = """
     SELECT oid::regclass::text FROM pg_class
-    WHERE (oid = to_regclass(%(table)s) OR oid IN (
-        SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%(table)s)))
+    WHERE (oid = ANY (%(tables)s::regclass[]) OR oid IN (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY (%(tables)s::regclass[])))
       AND NOT EXISTS (SELECT FROM pg_trigger
                       WHERE tgrelid = pg_class.oid AND tgname = 'append_only' AND tgenabled = 'A'
                         AND tgfoid = to_regproc('audit_refuse_change')
@@ -35,7 +35,7 @@ def check_evidence(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
             cursor.execute("SELECT to_regclass(%s)", [grants.EVIDENCE])
             if cursor.fetchone()[0] is None:
                 continue
-            cursor.execute(_UNGUARDED, {"table": grants.EVIDENCE, "kind": _KIND})
+            cursor.execute(_UNGUARDED, {"tables": grants.APPEND_ONLY, "kind": _KIND})
             messages += [_unguarded(table) for (table,) in cursor.fetchall()]
             cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = %s", ["audit_log"])
             if cursor.fetchone()[0] == grants.role_names()["web"]:

@@ -11,15 +11,36 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 EVIDENCE = "audit_auditevent"
 
+APPEND_ONLY = [
+    EVIDENCE, "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_logkey",
+    "audit_verification", "audit_pruning",
+]  # fmt: skip
+"""The tables on which the guard stands; on `audit_tile` stands one of its own."""
+
 # UPDATE, DELETE and TRUNCATE are granted on evidence only so that it is the guard that answers,
 # in words, rather than a bare 'permission denied'; the guard refuses them to every role, always.
 GUARDED = "SELECT, UPDATE, DELETE, TRUNCATE"
 
+READ_ONLY = {"web": "SELECT", "worker": "SELECT"}
+WORKER_APPENDS = {"web": "SELECT", "worker": "SELECT, INSERT"}
+WORKER_KEEPS = {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE"}
+
 GRANTS = {
     EVIDENCE: {"web": f"INSERT, {GUARDED}", "worker": GUARDED},
-    "audit_pending": {"web": "INSERT", "worker": "SELECT, DELETE"},
-    "audit_log": {"web": "SELECT", "worker": "SELECT"},
-    "django_migrations": {"web": "SELECT", "worker": "SELECT"},
+    "audit_pending": {"web": "SELECT, INSERT", "worker": "SELECT, DELETE"},
+    "audit_leaf": WORKER_APPENDS,
+    "audit_checkpoint": WORKER_APPENDS,
+    "audit_cosignature": WORKER_APPENDS,
+    "audit_logkey": WORKER_APPENDS,
+    "audit_verification": WORKER_APPENDS,
+    "audit_tile": WORKER_KEEPS,
+    "audit_publication": WORKER_KEEPS,
+    "audit_heartbeat": WORKER_KEEPS,
+    "audit_hourlycount": WORKER_KEEPS,
+    "audit_dailycount": WORKER_KEEPS,
+    "audit_pruning": READ_ONLY,
+    "audit_log": READ_ONLY,
+    "django_migrations": READ_ONLY,
 }
 EVERY_OTHER_TABLE = {"web": "SELECT, INSERT, UPDATE, DELETE", "worker": "SELECT"}
 

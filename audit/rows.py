@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,8 +32,8 @@ COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
 )
 _PEND = f"""
-    INSERT INTO {Pending._meta.db_table} (ids, leaves, created_at)
-    VALUES (%s::uuid[], %s::bytea[], %s)
+    INSERT INTO {Pending._meta.db_table} (ids, leaves, source, counts, created_at)
+    VALUES (%s::uuid[], %s, %s, %s::jsonb, %s)
 """
 
 
@@ -54,11 +55,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An event as it goes into the table; `line` ends with a newline."""
+    """An event as it goes into the table; `line` ends with a newline.
+
+    `counted` says where it counts: the hour in which it occurred (UTC) and its action.
+    """
 
     id: UUID
     leaf_hash: bytes
     line: str
+    counted: str
 
 
 def make_row(batch: Batch, event: wire.Event) -> Row:
@@ -82,7 +87,8 @@ def make_row(batch: Batch, event: wire.Event) -> Row:
         "changed": _array(event.changed),
     }
     assert event.id is not None
-    return Row(event.id, leaf, "\t".join([_cell(cells[name]) for name in COLUMNS]) + "\n")
+    line = "\t".join([_cell(cells[name]) for name in COLUMNS]) + "\n"
+    return Row(event.id, leaf, line, f"{fields['occurred_at'][:13]} {fields['action']}")
 
 
 def _entry_fields(batch: Batch, event: wire.Event) -> dict[str, Any]:
@@ -124,9 +130,10 @@ def write_rows(batch: Batch, rows: Collection[Row]) -> None:
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY) as copy:
         copy.write("".join([row.line for row in rows]))
     ids = "{" + ",".join([str(row.id) for row in rows]) + "}"
-    leaves = "{" + ",".join([f'"\\\\x{row.leaf_hash.hex()}"' for row in rows]) + "}"
+    leaves = b"".join([row.leaf_hash for row in rows])
+    counts = _json(Counter(row.counted for row in rows))
     with connection.cursor() as cursor:
-        cursor.execute(_PEND, [ids, leaves, batch.at])
+        cursor.execute(_PEND, [ids, leaves, batch.source, counts, batch.at])
 
 
 # --- COPY's text format ------------------------------------------------------------------------

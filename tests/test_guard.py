@@ -63,7 +63,8 @@ def database(django_db_setup, django_db_blocker):
         with connect(name, "web") as connection:
             connection.execute(INSERT.format(table=EVENTS))
             connection.execute(
-                "INSERT INTO audit_pending (ids, leaves, created_at) VALUES ('{}', '{}', now())"
+                "INSERT INTO audit_pending (ids, leaves, source, counts, created_at)"
+                " VALUES ('{}', '', 'payments', '{}', now())"
             )
         yield name
         with connections["owner"]._nodb_cursor() as cursor:
@@ -102,7 +103,7 @@ def try_as(database):
 def assert_guarded(error):
     assert error is not None, "it was let through"
     assert error.sqlstate == "AP001", error
-    assert "audit events are append-only" in str(error)
+    assert "the audit log is append-only" in str(error)
     assert "A correction is a new event" in error.diag.message_hint
 
 
@@ -229,12 +230,12 @@ def test_a_foreign_table_cannot_be_attached_as_a_partition(try_as):
         assert_denied(error)
 
 
-def test_web_only_inserts_what_is_pending(try_as):
-    insert = "INSERT INTO audit_pending (ids, leaves, created_at) VALUES ('{}', '{}', now())"
+def test_web_leaves_what_is_pending_and_takes_nothing(try_as):
+    columns = "(ids, leaves, source, counts, created_at)"
+    insert = f"INSERT INTO audit_pending {columns} VALUES ('{{}}', '', 's', '{{}}', now())"
     assert try_as("web", insert) is None
     assert_denied(try_as("worker", insert))
-    assert_denied(try_as("web", "SELECT count(*) FROM audit_pending"))
-    assert_denied(try_as("web", f"{insert} RETURNING id"))
+    assert_denied(try_as("web", "UPDATE audit_pending SET source = source"))
 
 
 def test_only_the_worker_takes_what_is_pending(try_as):
@@ -271,6 +272,56 @@ def test_rights_are_exactly_those_of_the_table(database):
         )
         for role in ("web", "worker"):
             assert found.get((table, role), set()) == set(stated[role].split(", ")), table
+
+
+# --- the log over the evidence -----------------------------------------------------------------
+
+LOG_ROWS = {
+    "audit_leaf": "(index, event_id) VALUES (0, '01890000-0000-7000-8000-000000000000')",
+    "audit_checkpoint": "(size, root, note, signed_at) VALUES (1, '', '', now())",
+    "audit_logkey": "(vkey, from_size, handover, created_at) VALUES ('k', 0, '', now())",
+    "audit_tile": r"(level, number, hashes) VALUES (0, 0, decode(repeat('ab', 64), 'hex'))",
+}
+
+
+@pytest.mark.parametrize("table", LOG_ROWS)
+@pytest.mark.parametrize("change", ["DELETE FROM {}", "TRUNCATE {} CASCADE"])
+def test_nothing_of_the_log_is_taken_away(try_as, table, change):
+    error = try_as("owner", f"INSERT INTO {table} {LOG_ROWS[table]}", change.format(table))
+    assert_guarded(error)
+
+
+@pytest.mark.parametrize("table", set(LOG_ROWS) - {"audit_tile"})
+def test_nothing_of_the_log_is_changed(try_as, table):
+    column = LOG_ROWS[table][1:].split(",")[0]
+    for role in ("owner", "worker"):
+        row = f"INSERT INTO {table} {LOG_ROWS[table]}"
+        error = try_as(role, row, f"UPDATE {table} SET {column} = {column}")
+        assert error is not None
+        assert error.sqlstate in ("AP001", "42501"), error
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ("hashes = hashes || decode(repeat('cd', 32), 'hex')", None),
+        ("hashes = substr(hashes, 1, 32)", "AP001"),
+        ("hashes = decode(repeat('cd', 96), 'hex')", "AP001"),
+        ("number = 1", "AP001"),
+        ("hashes = hashes || '\\x00'", "23514"),
+        ("hashes = hashes || decode(repeat('cd', 32 * 255), 'hex')", "23514"),
+    ],
+)
+def test_a_tile_can_only_grow_up_to_256_hashes(try_as, change, state):
+    row = f"INSERT INTO audit_tile {LOG_ROWS['audit_tile']}"
+    for role in ("owner", "worker"):
+        error = try_as(role, row, f"UPDATE audit_tile SET {change}")
+        assert getattr(error, "sqlstate", None) == state, error
+
+
+def test_web_writes_nothing_of_the_log(try_as):
+    for table, row in LOG_ROWS.items():
+        assert_denied(try_as("web", f"INSERT INTO {table} {row}"))
 
 
 # --- partitions --------------------------------------------------------------------------------

@@ -226,13 +226,15 @@ def test_an_entry_that_is_too_large_is_refused():
 
 
 @pytest.mark.django_db(databases=["owner"])
-def test_a_pending_row_has_ids_and_leaves_in_one_order():
+def test_a_pending_row_has_ids_leaves_and_counts():
     ids = [new_id(low=low) for low in (3, 1, 2)]
-    receipts = ingested(*(a_sign_in(id=id_) for id_ in ids), using="owner")
+    at = "2026-11-23T23:59:59.5-02:00"
+    receipts = ingested(*(a_sign_in(id=id_, occurred_at=at) for id_ in ids), using="owner")
     [pending] = Pending.objects.using("owner").all()
     leaves = {receipt.id: receipt.leaf_hash for receipt in receipts}
     assert sorted(map(str, pending.ids)) == sorted(ids)
-    assert [bytes(leaf) for leaf in pending.leaves] == [leaves[id_] for id_ in pending.ids]
+    assert bytes(pending.leaves) == b"".join(leaves[id_] for id_ in pending.ids)
+    assert pending.counts == {"2026-11-24T01 user_login_failed": 3}
     assert pending.created_at == receipts[0].recorded_at
 
 

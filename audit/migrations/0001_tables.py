@@ -1,7 +1,8 @@
 import audit.enums
-import audit.models
+import audit.models.access
 import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
+import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
 from django.db import migrations, models
@@ -18,12 +19,118 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='Checkpoint',
+            fields=[
+                ('size', models.BigIntegerField(primary_key=True, serialize=False)),
+                ('root', models.BinaryField(max_length=32)),
+                ('note', models.TextField()),
+                ('signed_at', models.DateTimeField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='DailyCount',
+            fields=[
+                ('start', models.DateTimeField()),
+                ('source', models.CharField(max_length=64)),
+                ('action', models.CharField(max_length=64)),
+                ('category', models.CharField(max_length=32)),
+                ('outcome', models.CharField(max_length=16)),
+                ('count', models.BigIntegerField()),
+                ('pk', models.CompositePrimaryKey('start', 'source', 'action', blank=True, editable=False, primary_key=True, serialize=False)),
+            ],
+            options={
+                'abstract': False,
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Heartbeat',
+            fields=[
+                ('part', models.CharField(max_length=32, primary_key=True, serialize=False)),
+                ('at', models.DateTimeField()),
+                ('error', models.TextField(blank=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='HourlyCount',
+            fields=[
+                ('start', models.DateTimeField()),
+                ('source', models.CharField(max_length=64)),
+                ('action', models.CharField(max_length=64)),
+                ('category', models.CharField(max_length=32)),
+                ('outcome', models.CharField(max_length=16)),
+                ('count', models.BigIntegerField()),
+                ('pk', models.CompositePrimaryKey('start', 'source', 'action', blank=True, editable=False, primary_key=True, serialize=False)),
+            ],
+            options={
+                'abstract': False,
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Leaf',
+            fields=[
+                ('index', models.BigIntegerField(primary_key=True, serialize=False)),
+                ('event_id', models.UUIDField(unique=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='LogKey',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('vkey', models.TextField(unique=True)),
+                ('from_size', models.BigIntegerField()),
+                ('handover', models.TextField(blank=True)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'ordering': ['id'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='Pending',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('ids', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), size=None)),
-                ('leaves', django.contrib.postgres.fields.ArrayField(base_field=models.BinaryField(), size=None)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('leaves', models.BinaryField()),
+                ('source', models.CharField(max_length=64)),
+                ('counts', models.JSONField()),
+                ('created_at', models.DateTimeField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Pruning',
+            fields=[
+                ('month', models.DateField(primary_key=True, serialize=False)),
+                ('pruned_at', models.DateTimeField()),
+                ('events', models.BigIntegerField()),
+                ('reason', models.CharField(max_length=255)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Publication',
+            fields=[
+                ('target', models.TextField(primary_key=True, serialize=False)),
+                ('size', models.BigIntegerField(null=True)),
+                ('at', models.DateTimeField(null=True)),
+                ('tried_at', models.DateTimeField()),
+                ('error', models.TextField(blank=True)),
             ],
             options={
                 'default_permissions': (),
@@ -39,6 +146,49 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['name'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Throttle',
+            fields=[
+                ('prefix', models.CharField(max_length=16, primary_key=True, serialize=False)),
+                ('tokens', models.FloatField()),
+                ('filled_at', models.DateTimeField()),
+                ('told_at', models.DateTimeField(null=True)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Tile',
+            fields=[
+                ('pk', models.CompositePrimaryKey('level', 'number', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('level', models.SmallIntegerField()),
+                ('number', models.BigIntegerField()),
+                ('hashes', models.BinaryField()),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Verification',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('started_at', models.DateTimeField()),
+                ('finished_at', models.DateTimeField()),
+                ('first', models.BigIntegerField()),
+                ('size', models.BigIntegerField()),
+                ('against', models.TextField(blank=True)),
+                ('verdict', models.CharField(max_length=16)),
+                ('fault_count', models.BigIntegerField()),
+                ('pruned', models.BigIntegerField(default=0)),
+                ('faults', models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder)),
+            ],
+            options={
+                'ordering': ['-id'],
+                'default_permissions': ('view',),
             },
         ),
         CreatePartitionedModel(
@@ -90,39 +240,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='ApiKey',
-            fields=[
-                ('id', models.CharField(editable=False, max_length=150, primary_key=True, serialize=False, unique=True)),
-                ('prefix', models.CharField(editable=False, max_length=8, unique=True)),
-                ('hashed_key', models.CharField(editable=False, max_length=150)),
-                ('created', models.DateTimeField(auto_now_add=True, db_index=True)),
-                ('name', models.CharField(default=None, help_text='A free-form name for the API key. Need not be unique. 50 characters max.', max_length=50)),
-                ('revoked', models.BooleanField(blank=True, default=False, help_text='If the API key is revoked, clients cannot use it anymore. (This cannot be undone.)')),
-                ('expiry_date', models.DateTimeField(blank=True, help_text='Once API key expires, clients cannot use it anymore.', null=True, verbose_name='Expires')),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('write', 'write events'), ('read', 'read events'), ('export', 'export events'), ('ledger', "read the log's entries and proofs")], max_length=16), default=audit.models.default_scopes, size=None)),
-                ('rate', models.PositiveIntegerField(blank=True, help_text='How many events the key may send in a minute. Leave it empty for no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='events per minute')),
-                ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='keys', to='audit.source')),
-            ],
-            options={
-                'verbose_name': 'API key',
-                'verbose_name_plural': 'API keys',
-                'ordering': ('-created',),
-                'abstract': False,
-            },
-        ),
-        migrations.CreateModel(
-            name='Throttle',
-            fields=[
-                ('prefix', models.CharField(max_length=16, primary_key=True, serialize=False)),
-                ('tokens', models.FloatField()),
-                ('filled_at', models.DateTimeField()),
-                ('told_at', models.DateTimeField(null=True)),
-            ],
-            options={
-                'default_permissions': (),
-            },
-        ),
-        migrations.CreateModel(
             name='Refusal',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -141,6 +258,41 @@ class Migration(migrations.Migration):
                 'default_permissions': (),
                 'indexes': [models.Index(fields=['hour'], name='refusal_hour')],
                 'constraints': [models.UniqueConstraint(fields=('source', 'hour', 'code', 'pointer'), name='refusal_is_one_row_an_hour')],
+            },
+        ),
+        migrations.CreateModel(
+            name='ApiKey',
+            fields=[
+                ('id', models.CharField(editable=False, max_length=150, primary_key=True, serialize=False, unique=True)),
+                ('prefix', models.CharField(editable=False, max_length=8, unique=True)),
+                ('hashed_key', models.CharField(editable=False, max_length=150)),
+                ('created', models.DateTimeField(auto_now_add=True, db_index=True)),
+                ('name', models.CharField(default=None, help_text='A free-form name for the API key. Need not be unique. 50 characters max.', max_length=50)),
+                ('revoked', models.BooleanField(blank=True, default=False, help_text='If the API key is revoked, clients cannot use it anymore. (This cannot be undone.)')),
+                ('expiry_date', models.DateTimeField(blank=True, help_text='Once API key expires, clients cannot use it anymore.', null=True, verbose_name='Expires')),
+                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('write', 'write events'), ('read', 'read events'), ('export', 'export events'), ('ledger', "read the log's entries and proofs")], max_length=16), default=audit.models.access.default_scopes, size=None)),
+                ('rate', models.PositiveIntegerField(blank=True, help_text='How many events the key may send in a minute. Leave it empty for no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='events per minute')),
+                ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='keys', to='audit.source')),
+            ],
+            options={
+                'verbose_name': 'API key',
+                'verbose_name_plural': 'API keys',
+                'ordering': ('-created',),
+                'abstract': False,
+            },
+        ),
+        migrations.CreateModel(
+            name='Cosignature',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('vkey', models.TextField()),
+                ('line', models.TextField()),
+                ('signed_at', models.DateTimeField()),
+                ('checkpoint', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='cosignatures', to='audit.checkpoint')),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('checkpoint', 'vkey'), name='cosignature_is_one')],
             },
         ),
     ]

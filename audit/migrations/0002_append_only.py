@@ -1,8 +1,11 @@
-"""The guard: evidence is append-only, whoever asks, on the table and on every partition.
+"""The guard: evidence and its log are append-only, whoever asks, on tables and on every partition.
 
 Statement and TRUNCATE triggers are not inherited, so each partition gets its own; ENABLE ALWAYS
 keeps them in force for replication roles too. A partition is made with LIKE and ATTACH, because a
 plain PARTITION OF waits for every open reader and holds up ingest meanwhile.
+
+A tile of the log is the one thing that is updated: it grows by the hashes of new leaves, and its
+own guard lets nothing else through.
 """
 
 from django.db import migrations
@@ -11,7 +14,7 @@ REFUSE_CHANGE = """
 CREATE FUNCTION audit_refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    RAISE EXCEPTION 'audit events are append-only: % on % is refused', TG_OP, TG_TABLE_NAME
+    RAISE EXCEPTION 'the audit log is append-only: % on % is refused', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'AP001',
               HINT = 'Evidence never changes. A correction is a new event.';
 END $$
@@ -74,8 +77,39 @@ END $$
 CHECKS = """
 ALTER TABLE audit_auditevent
     ADD CONSTRAINT audit_event_id_is_version_7 CHECK (substr(id::text, 15, 1) = '7'),
-    ADD CONSTRAINT audit_event_leaf_has_32_bytes CHECK (octet_length(leaf_hash) = 32)
+    ADD CONSTRAINT audit_event_leaf_has_32_bytes CHECK (octet_length(leaf_hash) = 32);
+ALTER TABLE audit_pending
+    ADD CONSTRAINT audit_pending_has_a_leaf_each
+        CHECK (octet_length(leaves) = 32 * cardinality(ids));
+ALTER TABLE audit_tile
+    ADD CONSTRAINT audit_tile_has_up_to_256_hashes CHECK (
+        octet_length(hashes) BETWEEN 32 AND 8192 AND octet_length(hashes) % 32 = 0),
+    -- Hashes cannot be compressed; outside of the row they are read in one piece.
+    ALTER hashes SET STORAGE EXTERNAL
 """
+
+GUARD_TILES = """
+CREATE FUNCTION audit_refuse_shrinking() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF (NEW.level, NEW.number) = (OLD.level, OLD.number)
+       AND substr(NEW.hashes, 1, octet_length(OLD.hashes)) = OLD.hashes THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'the audit log is append-only: a tile can only grow' USING ERRCODE = 'AP001';
+END $$;
+CREATE TRIGGER only_grows BEFORE UPDATE ON audit_tile
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse_shrinking();
+ALTER TABLE audit_tile ENABLE ALWAYS TRIGGER only_grows;
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON audit_tile
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse_change();
+ALTER TABLE audit_tile ENABLE ALWAYS TRIGGER append_only
+"""
+
+APPEND_ONLY = (
+    "audit_auditevent", "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_logkey",
+    "audit_verification", "audit_pruning",
+)  # fmt: skip
 
 
 class Migration(migrations.Migration):
@@ -88,8 +122,11 @@ class Migration(migrations.Migration):
         migrations.RunSQL(MAKE_PARTITION, "DROP FUNCTION audit_make_partition(date)"),
         migrations.RunSQL("REVOKE ALL ON FUNCTION audit_make_partition(date) FROM PUBLIC", ""),
         migrations.RunSQL(CHECKS, ""),
-        migrations.RunSQL(
-            "SELECT audit_guard('audit_auditevent')",
-            "DROP TRIGGER append_only ON audit_auditevent",
+        migrations.RunSQL(GUARD_TILES, ""),
+        *(
+            migrations.RunSQL(
+                f"SELECT audit_guard('{table}')", f"DROP TRIGGER append_only ON {table}"
+            )
+            for table in APPEND_ONLY
         ),
     ]

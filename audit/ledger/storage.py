@@ -1,0 +1,54 @@
+"""What is stored of the log: its tiles, its head, and the entries put together from the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db import connections
+
+from audit.ledger import merkle, tiles
+from audit.ledger.merkle import Node, Read
+from audit.ledger.tiles import Tile
+from audit.models import Checkpoint
+
+_TILES = """
+    SELECT level, number, hashes
+    FROM unnest(%s::smallint[], %s::bigint[]) AS wanted (level, number)
+    JOIN audit_tile USING (level, number)
+"""
+
+
+def head(using: str = "default") -> Checkpoint | None:
+    """The newest checkpoint; None before the log's first one."""
+    return Checkpoint.objects.using(using).order_by("-size").first()
+
+
+def read_tiles(wanted: Iterable[Tile], using: str = "default") -> dict[Tile, bytes]:
+    """The hashes of these tiles, as far as there are such tiles, with one query."""
+    places = list(set(wanted))
+    with connections[using].cursor() as cursor:
+        levels, numbers = [tile.level for tile in places], [tile.number for tile in places]
+        cursor.execute(_TILES, [levels, numbers])
+        return {Tile(level, number): bytes(hashes) for level, number, hashes in cursor.fetchall()}
+
+
+def reader(nodes: Iterable[Node], using: str = "default") -> Read:
+    """What `merkle` reads these nodes with; their tiles are fetched now, with one query."""
+    return tiles.reader(read_tiles(map(tiles.tile_of, nodes), using))
+
+
+def root(size: int, using: str = "default") -> bytes:
+    """The root of the stored tree when it had `size` leaves. Raises `KeyError` beyond its size."""
+    return merkle.root(size, reader(merkle.root_nodes(size), using))
+
+
+def consistency(old: int, new: int, using: str = "default") -> list[bytes]:
+    """The proof that the stored tree of `new` leaves extends that of `old`."""
+    nodes = [node for hash in merkle.consistency_proof_nodes(old, new) for node in hash]
+    return merkle.consistency_proof(old, new, reader(nodes, using))
+
+
+def inclusion(index: int, size: int, using: str = "default") -> list[bytes]:
+    """The proof that the leaf is in the stored tree of `size` leaves."""
+    nodes = [node for hash in merkle.inclusion_proof_nodes(index, size) for node in hash]
+    return merkle.inclusion_proof(index, size, reader(nodes, using))

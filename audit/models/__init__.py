@@ -1,0 +1,27 @@
+"""The tables. Nothing here knows a workflow.
+
+That evidence cannot change is held by the database itself: see the guard in the migrations, and
+`audit.grants` for what each database role may do.
+"""
+
+from audit.models.access import ApiKey, Refusal, Scope, Source, Throttle, default_scopes
+from audit.models.evidence import ENTRY_FIELDS, AuditEvent, Log, Pending
+from audit.models.ledger import (
+    Checkpoint,
+    Cosignature,
+    DailyCount,
+    Heartbeat,
+    HourlyCount,
+    Leaf,
+    LogKey,
+    Pruning,
+    Publication,
+    Tile,
+    Verification,
+)
+
+__all__ = [
+    "ENTRY_FIELDS", "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount", "Heartbeat",
+    "HourlyCount", "Leaf", "Log", "LogKey", "Pending", "Pruning", "Publication", "Refusal", "Scope",
+    "Source", "Throttle", "Tile", "Verification", "default_scopes",
+]  # fmt: skip
