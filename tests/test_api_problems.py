@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
+from django.db import InternalError, OperationalError
 from django.test import Client, RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -301,6 +301,7 @@ def failing(error: Exception) -> Callable[..., Any]:
     ("error", "kind"),
     [
         (OperationalError("server closed the connection: secret.example"), "unavailable"),
+        (InternalError("read-only transaction, at secret.example"), "unavailable"),
         (ImproperlyConfigured("this database holds the log 'secret.example'"), "misconfigured"),
     ],
 )

@@ -115,9 +115,10 @@ def test_nothing_of_a_body_is_read_for_a_key_that_may_not_write() -> None:
     assert (status, body.was_read) == (403, 0)
 
 
-def test_a_length_over_the_limit_is_refused_before_anything_is_read(key: str) -> None:
+@pytest.mark.parametrize("length", [str(LIMIT + 1), "9" * 30, "9" * 5_000])
+def test_a_length_over_the_limit_is_refused_before_anything_is_read(key: str, length: str) -> None:
     body = Watched(b"")
-    how = {"HTTP_AUTHORIZATION": f"Api-Key {key}", "CONTENT_LENGTH": str(LIMIT + 1)}
+    how = {"HTTP_AUTHORIZATION": f"Api-Key {key}", "CONTENT_LENGTH": length}
     status, problem = by_wsgi(body, **how)
     assert (status, body.was_read) == (413, 0)
     assert problem["errors"][0]["code"] == "body_too_large"
@@ -150,6 +151,7 @@ def test_a_body_that_ends_too_early_is_refused(key: str) -> None:
     more = str(len(GOOD) + 1)
     status, problem = by_wsgi(Watched(GOOD), HTTP_AUTHORIZATION=header, CONTENT_LENGTH=more)
     assert (status, problem["errors"][0]["code"]) == (400, "body_cut")
+    assert problem["type"].endswith(":bad-request"), "or AuditClient gives its events up"
     assert written() == 0
 
 

@@ -9,7 +9,7 @@ from functools import singledispatch
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
@@ -164,6 +164,7 @@ def _(exc: Throttled) -> HttpResponse:
 @described.register(OperationalError)
 @described.register(InterfaceError)
 @described.register(IntegrityError)
+@described.register(InternalError)  # one that takes no writes: a standby, or while it fails over
 def _(exc: Exception) -> HttpResponse:
     logger.error("the database could not answer", exc_info=exc)
     detail = f"The database did not answer. Nothing was stored; try again in {RETRY_AFTER} seconds."
@@ -183,10 +184,12 @@ def _(exc: ImproperlyConfigured) -> HttpResponse:
 
 def refused(faults: tuple[Fault, ...]) -> HttpResponse:
     """Events that were not stored: 413 where all that is wrong is their size, else 400."""
-    too_large = all(fault.code in bodies.TOO_LARGE for fault in faults)
-    return problem(
-        "too-large" if too_large else "rejected-events", _summary(faults), map(_error, faults)
-    )
+    slug = "rejected-events"
+    if all(fault.code in bodies.TOO_LARGE for fault in faults):
+        slug = "too-large"
+    elif faults[0].code in bodies.BROKEN:
+        slug = "bad-request"
+    return problem(slug, _summary(faults), map(_error, faults))
 
 
 def _error(fault: Fault) -> dict[str, Any]:
