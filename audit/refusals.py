@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import Error as AnyDatabaseError
+from django.db import connections, transaction
 from psycopg.types.json import Jsonb
 
 from audit import enums, wire
@@ -104,7 +105,7 @@ def keep(
             cursor.execute(_KEEP, values)
             if cursor.fetchone()[0]:
                 cursor.execute(_FORGET)
-    except DatabaseError as error:
+    except AnyDatabaseError as error:
         logger.warning("a refusal could not be kept: %s", error)
 
 

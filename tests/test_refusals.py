@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,6 +192,18 @@ def test_a_refusal_that_cannot_be_kept_changes_no_answer(
     assert response.status_code == 400
     assert response.json()["errors"][0]["code"] == "unknown_action"
     assert "a refusal could not be kept" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+def test_a_database_that_goes_while_a_refusal_is_kept_changes_no_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("audit.refusals.transaction.atomic", fail)
+    refusals.keep(source="shop", key="", status=400, code="unknown_action")
+    assert not Refusal.objects.exists()
 
 
 def test_a_database_that_is_away_is_no_refusal(
