@@ -174,6 +174,14 @@ def test_evidence_settings(data_dir: Path) -> None:
     assert query(data_dir, "SELECT lower('ÄÖ'), 'a' < 'B' COLLATE \"default\"") == [("äö", False)]
 
 
+def test_what_the_server_logs_of_an_error_quotes_no_row(data_dir: Path) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match="Failing row contains"):
+        query(data_dir, "CREATE TEMP TABLE t (a text CHECK (a = '')); INSERT INTO t SELECT 'Ada'")
+    logged = server.running(data_dir).log.read_text()
+    assert "violates check constraint" in logged
+    assert "Ada" not in logged
+
+
 def test_no_tcp_and_a_socket_for_its_own_user_only(data_dir: Path) -> None:
     cluster = server.running(data_dir)
     assert query(data_dir, "SHOW listen_addresses") == [("",)]

@@ -40,6 +40,9 @@ SETTINGS = {
     "unix_socket_permissions": "0700",  # the server's own user, and root: there are no passwords
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # What it logs of an error quotes no row: without its DETAIL, CONTEXT and STATEMENT.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
     "max_connections": "100",
     "shared_buffers": "256MB",  # suits two cores and 2 to 4 GB
 }
