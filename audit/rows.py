@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import connections
+from django.db import connections, transaction
 from psycopg import sql
 
 from audit import canonical, wire
@@ -31,6 +31,9 @@ COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
     table=sql.Identifier(AuditEvent._meta.db_table),
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
 )
+CHANNEL = "audit_pending"
+"""On which the sealer is told that something is pending (NOTIFY)."""
+
 _PEND = f"""
     INSERT INTO {Pending._meta.db_table} (ids, leaves, source, counts, created_at)
     VALUES (%s::uuid[], %s, %s, %s::jsonb, %s)
@@ -134,6 +137,13 @@ def write_rows(batch: Batch, rows: Collection[Row]) -> None:
     counts = _json(Counter(row.counted for row in rows))
     with connection.cursor() as cursor:
         cursor.execute(_PEND, [ids, leaves, batch.source, counts, batch.at])
+    # Only once all is stored, and whatever becomes of it: the sealer looks by itself every second.
+    transaction.on_commit(lambda: _wake_sealer(batch.using), using=batch.using, robust=True)
+
+
+def _wake_sealer(using: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"NOTIFY {CHANNEL}")
 
 
 # --- COPY's text format ------------------------------------------------------------------------

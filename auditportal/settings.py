@@ -50,6 +50,25 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 AUDITPORTAL_ORIGIN = _required_when_deployed("AUDITPORTAL_ORIGIN", "demo.auditportal.invalid")
 """The name of this log, in every entry for good: a host name with or without a path."""
 
+# --- the log: who signs it, and where its checkpoints go ----------------------------------------
+
+AUDITPORTAL_SIGNING_KEY_FILE = Path(
+    env.str("AUDITPORTAL_SIGNING_KEY_FILE", str(AUDITPORTAL_DATA_DIR / "signing_key"))
+)
+"""The log's private key, read by the worker alone; mode 0600."""
+
+LEDGER_PUBLIC = env.bool("LEDGER_PUBLIC", False)
+"""Whether everyone may read checkpoints and hashes; entries always need a key or a sign-in."""
+
+LEDGER_PUBLISH_DIR = env.str("LEDGER_PUBLISH_DIR", "")
+"""A directory that leaves this machine (mounted storage, a git work tree), for checkpoints."""
+
+LEDGER_PUBLISH_SECONDS = env.int("LEDGER_PUBLISH_SECONDS", 60)
+"""How often checkpoints go there and to the witnesses."""
+
+LEDGER_WITNESSES = env.list("LEDGER_WITNESSES", default=[])
+"""Who cosigns checkpoints (C2SP tlog-witness): 'VKEY URL', with commas between them."""
+
 # --- the database: web by default, its owner for migrations, the worker for the ledger ---------
 
 
@@ -79,7 +98,10 @@ def _pooled(database: dict[str, Any]) -> dict[str, Any]:
     pool = {
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
-        "timeout": 5,  # seconds that a request waits for a connection, then it is answered 503
+        # Seconds that a request waits for a connection, then it is answered 503. As there is one for
+        # each thread, it waits for a new one to be opened and no longer, and the threads are soon
+        # free for others while the database is away.
+        "timeout": 2,
         "reconnect_timeout": 5,  # longer ones would wait ever longer between two attempts
         "max_idle": 60,
     }
