@@ -146,9 +146,8 @@ def test_connections_are_bounded_and_a_database_that_went_away_is_found_again(
     # Away: each request is told so, and when to come back, before long.
     portal.cluster.stop()
     began = time.monotonic()
-    assert portal.send() == (503, "5")
-    assert portal.send() == (503, "5")
-    assert time.monotonic() - began < 20
+    assert [portal.send() for _ in range(3)] == [(503, "5")] * 3
+    assert time.monotonic() - began < 12, "2 seconds each, and the machine may be busy"
     time.sleep(8)  # longer than the pool goes on trying
 
     # Back: so is the portal, and nothing was stored of what was refused.
