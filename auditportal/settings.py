@@ -60,6 +60,9 @@ AUDITPORTAL_SIGNING_KEY_FILE = Path(
 LEDGER_PUBLIC = env.bool("LEDGER_PUBLIC", False)
 """Whether everyone may read checkpoints and hashes; entries always need a key or a sign-in."""
 
+LEDGER_MEMORY_DIR = Path(env.str("LEDGER_MEMORY_DIR", str(AUDITPORTAL_DATA_DIR / "published")))
+"""Where the worker keeps the last checkpoint it signed, outside the database it signs."""
+
 LEDGER_PUBLISH_DIR = env.str("LEDGER_PUBLISH_DIR", "")
 """A directory that leaves this machine (mounted storage, a git work tree), for checkpoints."""
 
@@ -98,9 +101,9 @@ def _pooled(database: dict[str, Any]) -> dict[str, Any]:
     pool = {
         "min_size": 1,
         "max_size": DATABASE_POOL_SIZE,
-        # Seconds that a request waits for a connection, then it is answered 503. As there is one for
-        # each thread, it waits for a new one to be opened and no longer, and the threads are soon
-        # free for others while the database is away.
+        # Seconds that a request waits for a connection, then it is answered 503. There is one for
+        # each thread, so it waits only for a new one to be opened; and while the database is away,
+        # its thread is soon free for others.
         "timeout": 2,
         "reconnect_timeout": 5,  # longer ones would wait ever longer between two attempts
         "max_idle": 60,
