@@ -65,8 +65,8 @@ def seal_pending() -> Checkpoint | None:
     own, *others = publishing.folders()
 
     def check(head: Checkpoint | None) -> None:
-        require_current(signer, USING)
         publishing.check_extends([own, *others], head, using=USING)
+        require_current(signer, USING)
 
     newest = None
     while (checkpoint := sealing.seal(signer, check, using=USING)) is not None:
@@ -131,6 +131,9 @@ def _done(work: Callable[[], object]) -> str:
     except (DatabaseError, InterfaceError) as error:
         close_old_connections()
         return f"the database: {' '.join(str(error).split())}"
+    except Exception as error:  # a fault of ours may not end a part unseen
+        logger.exception("a part of the worker failed")
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
@@ -143,7 +146,8 @@ def until_events_come() -> None:
     """Wait until ingest calls, `LONGEST_WAIT` at most; then a moment more, for others to follow."""
     connection = connections[USING]
     connection.ensure_connection()
-    listening = connection.connection
-    listening.execute(f"LISTEN {CHANNEL}")
-    for _ in listening.notifies(timeout=LONGEST_WAIT, stop_after=1):
-        time.sleep(GATHERING)
+    with connection.wrap_database_errors:
+        listening = connection.connection
+        listening.execute(f"LISTEN {CHANNEL}")
+        for _ in listening.notifies(timeout=LONGEST_WAIT, stop_after=1):
+            time.sleep(GATHERING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -49,6 +50,13 @@ def _recorder_in_transaction(
 def _quick_passwords(settings: Any) -> None:
     """Django's hasher takes half a second for each user, on purpose."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own(settings: Any, tmp_path: Path) -> None:
+    """Each test signs with a key of its own and remembers its own checkpoints."""
+    settings.AUDITPORTAL_SIGNING_KEY_FILE = tmp_path / "signing_key"
+    settings.LEDGER_MEMORY_DIR = tmp_path / "published"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 
 from audit.models import ApiKey, Source
+from auditportal import VERSION
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -287,6 +288,7 @@ def test_every_module_imports_by_itself():
 def test_what_pyproject_asks_for_stands_in_the_locks() -> None:
     """A dependency that was added without `make lock` would be missing in every fresh clone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["version"] == VERSION
     wanted = {
         "requirements.txt": project["project"]["dependencies"],
         "tests/requirements.txt": project["dependency-groups"]["test"],

@@ -1,8 +1,8 @@
 """Publishing: checkpoints leave the database, so that nobody can go back behind one unseen.
 
-A checkpoint goes to a *folder* (the portal's own data directory at once; mounted storage or a git
-work tree on a schedule) and to witnesses, which cosign it. Before the sealer signs anything it
-asks the folders: a database that does not extend what they hold is an older copy, or was changed.
+A checkpoint goes to a *folder* (the worker's own memory at once; mounted storage or a git work tree
+on a schedule) and to witnesses, which cosign it. Before the sealer signs anything it asks the
+folders: a database that does not extend what they hold is an older copy, or was changed.
 
 A folder holds `checkpoint` (the newest), `checkpoints/SIZE` (every one that came), `vkey` and
 `handovers/NUMBER`: what the offline verifier reads.
@@ -38,8 +38,8 @@ class Contradiction(Exception):
 
 def folders() -> list[Path]:
     """Where checkpoints are published: our own memory of the last one first."""
-    own = Path(settings.AUDITPORTAL_DATA_DIR) / "published"
-    return [own, *([Path(settings.LEDGER_PUBLISH_DIR)] if settings.LEDGER_PUBLISH_DIR else [])]
+    outside = [Path(settings.LEDGER_PUBLISH_DIR)] if settings.LEDGER_PUBLISH_DIR else []
+    return [settings.LEDGER_MEMORY_DIR, *outside]
 
 
 # --- before signing ----------------------------------------------------------------------------

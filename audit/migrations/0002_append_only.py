@@ -53,6 +53,11 @@ BEGIN
         RAISE EXCEPTION 'no partition for %: it lies too far from today', first
             USING ERRCODE = 'AP002';
     END IF;
+    -- Nearly always it is there. The lock is kept until the caller's transaction ends, which may
+    -- take an hour.
+    IF to_regclass('public.' || partition) IS NOT NULL THEN
+        RETURN false;
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtext('audit_make_partition'));
     IF to_regclass('public.' || partition) IS NOT NULL THEN
         RETURN false;

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 from audit import tasks
 from audit.enums import PortalAction
 from audit.recorder import audit
+from auditportal import VERSION
 
 
 class Command(BaseCommand):
@@ -34,4 +35,6 @@ class Command(BaseCommand):
 
 
 def _record(action: PortalAction) -> None:
-    audit.record_sync(action=action, actor_type="system", context={"process": "worker"})
+    audit.record_sync(
+        action=action, actor_type="system", context={"process": "worker", "version": VERSION}
+    )
