@@ -59,7 +59,9 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('audit_make_partition'));
-    IF to_regclass('public.' || partition) IS NOT NULL THEN
+    -- By a query, because to_regclass remembers its first answer.
+    IF EXISTS (SELECT FROM pg_class
+               WHERE relname = partition AND relnamespace = 'public'::regnamespace) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE public.%I (LIKE public.audit_auditevent INCLUDING ALL)',
