@@ -62,15 +62,14 @@ def seal_pending() -> Checkpoint | None:
     Raises `sealing.Busy`, `publishing.Contradiction` or `ImproperlyConfigured`.
     """
     signer = signing_key()
-    own, *others = publishing.folders()
 
     def check(head: Checkpoint | None) -> None:
-        publishing.check_extends([own, *others], head, using=USING)
+        publishing.check_extends(head, using=USING)
         require_current(signer, USING)
 
     newest = None
     while (checkpoint := sealing.seal(signer, check, using=USING)) is not None:
-        publishing.remember(own, checkpoint.note)
+        publishing.remember(settings.LEDGER_MEMORY_DIR, checkpoint.note)
         newest = checkpoint
     return newest
 

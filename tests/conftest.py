@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,16 @@ def _point_to(name: str) -> None:
 def _as_maintenance(statement: str) -> None:
     with connections["owner"]._nodb_cursor() as cursor:
         cursor.execute(statement)
+
+
+# --- waiting -----------------------------------------------------------------------------------
+
+
+def soon(is_so: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether it becomes so within that time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if is_so():
+            return True
+        time.sleep(0.05)
+    return False

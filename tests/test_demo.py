@@ -22,6 +22,7 @@ import pytest
 
 from audit.samples import SOURCES
 from auditportal.embedded import server
+from tests.conftest import soon
 
 pytestmark = pytest.mark.embedded
 REPOSITORY = Path(__file__).parent.parent
@@ -80,10 +81,13 @@ class Demo:
 
     def events(self) -> int:
         """How many made-up events there are."""
+        sources = ", ".join(f"'{source}'" for source in SOURCES)
+        return self.count(f"SELECT count(*) FROM audit_auditevent WHERE source IN ({sources})")
+
+    def count(self, query: str) -> int:
         try:
             with psycopg.connect(server.superuser_dsn(self.data_dir)) as connection:
-                counted = "SELECT count(*) FROM audit_auditevent WHERE source = ANY(%s)"
-                row = connection.execute(counted, [list(SOURCES)]).fetchone()
+                row = connection.execute(query.encode()).fetchone()
                 return int(row[0]) if row else 0
         finally:
             server.leave(self.data_dir)
@@ -130,6 +134,8 @@ def test_it_serves_the_portal_says_how_to_sign_in_and_keeps_its_data(demo: Demo)
     assert get(portal + "healthz") == (200, "ok\n")
     assert get(portal + "api/v1/actions/", Authorization=f"Api-Key {kept['api_key']}")[0] == 200
 
+    assert soon(lambda: demo.count("SELECT count(*) FROM audit_leaf") >= EVENTS)
+
     # Ctrl-C ends all of it.
     children = psutil.Process(process.pid).children(recursive=True)
     status, said = demo.stop()
@@ -151,15 +157,14 @@ def test_it_serves_the_portal_says_how_to_sign_in_and_keeps_its_data(demo: Demo)
     assert (status, out.splitlines()) == (0, lines)
 
 
-def test_it_ends_with_gunicorn(demo: Demo) -> None:
+@pytest.mark.parametrize("part", ["gunicorn", "worker"])
+def test_it_ends_with_each_of_its_parts(demo: Demo, part: str) -> None:
     process = demo.start()
     demo.lines()
-    gunicorn = next(
-        child for child in psutil.Process(process.pid).children() if "gunicorn" in child.cmdline()
-    )
-    gunicorn.kill()
+    children = psutil.Process(process.pid).children()
+    next(child for child in children if part in child.cmdline()).kill()
     _, said = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, "gunicorn ended by itself" in said) == (1, True), said
+    assert (process.returncode, f"{part} ended by itself" in said) == (1, True), said
 
 
 def test_it_refuses_a_port_that_is_taken_before_anything_is_made(demo: Demo) -> None:

@@ -43,7 +43,7 @@ from audit.models import (
 from auditportal import VERSION
 from auditportal.embedded import server
 from auditportal.embedded.cluster import PROGRAMS
-from tests.conftest import ALIASES, a_sign_in, end_sessions, superuser_dsn
+from tests.conftest import ALIASES, a_sign_in, end_sessions, soon, superuser_dsn
 
 ROOT = Path(__file__).parent.parent
 
@@ -521,12 +521,3 @@ def test_the_worker_seals_until_it_is_stopped_and_says_so(own_database):
 
 def psycopg_superuser(database: str) -> Any:
     return psycopg.connect(superuser_dsn(), dbname=database)
-
-
-def soon(is_so: Any, seconds: float = 20) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if is_so():
-            return True
-        time.sleep(0.05)
-    return False

@@ -78,3 +78,13 @@ def known_keys(using: str = "default") -> list[VerifierKey]:
     """Every key that has ever signed this log, the first one first."""
     vkeys = LogKey.objects.using(using).values_list("vkey", flat=True)
     return [VerifierKey.parse(vkey) for vkey in vkeys]
+
+
+def keys_at(size: int, using: str = "default") -> list[VerifierKey]:
+    """The keys of which any may sign this log's checkpoint of that size; none before the first."""
+    keys = list(LogKey.objects.using(using))
+    if not keys:
+        return []
+    first = VerifierKey.parse(keys[0].vkey)
+    chain = handovers.chain((key.handover for key in keys[1:]), first, origin(using))
+    return handovers.keys_at(size, first, chain)

@@ -11,7 +11,8 @@ A folder holds `checkpoint` (the newest), `checkpoints/SIZE` (every one that cam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from audit.ledger import storage
 from audit.ledger.checkpoints import Checkpoint as Head
-from audit.ledger.keys import known_keys
+from audit.ledger.keys import keys_at
 from audit.ledger.notes import Note, UnknownKey, VerifierKey
 from audit.ledger.witnesses import WitnessError, cosignature_by
 from audit.models import Checkpoint, Cosignature, LogKey, Publication
@@ -45,12 +47,18 @@ def folders() -> list[Path]:
 # --- before signing ----------------------------------------------------------------------------
 
 
-def check_extends(
-    places: Iterable[Path], head: Checkpoint | None, *, using: str = "worker"
-) -> None:
-    """Raise `Contradiction` unless the stored log extends the checkpoint in each folder."""
-    for place in places:
-        if (note := published(place)) is not None:
+def check_extends(head: Checkpoint | None, *, using: str = "worker") -> None:
+    """Raise `Contradiction` unless the stored log extends the checkpoint in each folder.
+
+    A folder outside that cannot be read just now holds up nothing: the publisher complains of it.
+    """
+    own, *outside = folders()
+    held = {own: published(own)}
+    for place in outside:
+        with suppress(OSError):
+            held[place] = published(place)
+    for place, note in held.items():
+        if note is not None:
             _check_note(note, str(place), head, using)
 
 
@@ -65,8 +73,7 @@ def published(place: Path) -> str | None:
 def _check_note(note: str, place: str, head: Checkpoint | None, using: str) -> None:
     if head is not None and note == head.note:
         return
-    known = known_keys(using)
-    if not known:
+    if head is None:
         raise Contradiction(
             "SIZE_ROLLBACK",
             f"{place} holds a checkpoint, this database no log yet; if this is a new log, move "
@@ -74,17 +81,16 @@ def _check_note(note: str, place: str, head: Checkpoint | None, using: str) -> N
         )
     try:
         parsed = Note.parse(note)
-        parsed.verified(known)
         found = Head.parse(parsed.text)
+        parsed.verified(keys_at(found.size, using))
     except ValueError as error:
         kind = "UNKNOWN_KEY" if isinstance(error, UnknownKey) else "BAD_SIGNATURE"
         raise Contradiction(kind, f"the checkpoint in {place}: {error}") from None
-    size = head.size if head else 0
-    if found.size > size:
+    if found.size > head.size:
         raise Contradiction(
             "SIZE_ROLLBACK",
-            f"the checkpoint in {place} has {found.size} leaves, the database {size}: it is an "
-            "older copy; nothing is signed until it holds all that was published",
+            f"the checkpoint in {place} has {found.size} leaves, the database {head.size}: it is "
+            "an older copy; nothing is signed until it holds all that was published",
         )
     if storage.root(found.size, using) != found.root:
         raise Contradiction(
@@ -182,8 +188,28 @@ def publish_everywhere(checkpoint: Checkpoint, *, using: str = "worker") -> None
     """To the witnesses first, then, with their cosignatures, to the folders outside.
 
     A place that fails holds up no other. What came of each is kept in `Publication`, and raised
-    together as `OSError` at the end.
+    together as `OSError` at the end. Where another worker is publishing, nothing is done: a witness
+    asked by two at once would see the log go back.
     """
+    with _alone(using) as alone:
+        if alone:
+            _publish_everywhere(checkpoint, using)
+
+
+@contextmanager
+def _alone(using: str) -> Iterator[bool]:
+    """Hold the publishers' lock, or say that another has it; no transaction is kept open for it."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext('audit_publish'))")
+        alone = bool(cursor.fetchone()[0])
+        try:
+            yield alone
+        finally:
+            if alone:
+                cursor.execute("SELECT pg_advisory_unlock(hashtext('audit_publish'))")
+
+
+def _publish_everywhere(checkpoint: Checkpoint, using: str) -> None:
     tasks: dict[str, Callable[[], None]] = {
         witness.vkey.text(): partial(ask, witness, checkpoint, using=using)
         for witness in witnesses()

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -242,32 +242,38 @@ def show_progress(stored: int, count: int) -> None:
 
 
 def serve(demo: dict[str, Any], port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises CommandError where gunicorn ends by itself."""
+    """Serve and seal until Ctrl-C or SIGTERM. Raises CommandError where one ends by itself."""
     connections.close_all()
-    gunicorn = start_gunicorn(port)
+    config = str(settings.BASE_DIR / "auditportal" / "gunicorn.py")
+    bind = ("--bind", f"{HOST}:{port}")
+    processes = {
+        "gunicorn": start("-m", "gunicorn", "-c", config, *bind, "auditportal.wsgi"),
+        "the worker": start("manage.py", "worker"),
+    }
     try:
-        wait_until_it_serves(gunicorn, demo["portal"] + "healthz")
+        wait_until_it_serves(processes["gunicorn"], demo["portal"] + "healthz")
         remember(demo | {"pid": os.getpid()})
         show(demo)
-        gunicorn.wait()
-        raise CommandError(f"gunicorn ended by itself (exit status {gunicorn.returncode})")
+        wait_for_an_end(processes)
     except KeyboardInterrupt:
         say("the demo was stopped; start it again and everything is still there")
     finally:
-        stop(gunicorn)
+        for process in processes.values():
+            stop(process)
         remember(demo)
 
 
-def start_gunicorn(port: int) -> subprocess.Popen[bytes]:
+Process = subprocess.Popen[bytes]
+
+
+def start(*arguments: str) -> Process:
     """In a session of its own, so that Ctrl-C reaches only us, and we stop it in order."""
-    config = settings.BASE_DIR / "auditportal" / "gunicorn.py"
-    command = ["gunicorn", "-c", str(config), "--bind", f"{HOST}:{port}", "auditportal.wsgi"]
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=settings.BASE_DIR, start_new_session=True
+        [sys.executable, *arguments], cwd=settings.BASE_DIR, start_new_session=True
     )
 
 
-def wait_until_it_serves(gunicorn: subprocess.Popen[bytes], url: str) -> None:
+def wait_until_it_serves(gunicorn: Process, url: str) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if gunicorn.poll() is not None:
@@ -281,14 +287,22 @@ def wait_until_it_serves(gunicorn: subprocess.Popen[bytes], url: str) -> None:
     raise CommandError(f"{url} does not answer as it should within {PATIENCE} s")
 
 
-def stop(gunicorn: subprocess.Popen[bytes]) -> None:
-    """Let running requests end, for as long as gunicorn grants them or until a second Ctrl-C."""
-    gunicorn.terminate()
+def wait_for_an_end(processes: dict[str, Process]) -> NoReturn:
+    while True:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise CommandError(f"{name} ended by itself (exit status {process.returncode})")
+        time.sleep(0.5)
+
+
+def stop(process: Process) -> None:
+    """Let running requests end, for as long as they are granted or until a second Ctrl-C."""
+    process.terminate()
     try:
-        gunicorn.wait()
+        process.wait()
     except KeyboardInterrupt:
-        gunicorn.send_signal(signal.SIGINT)
-        gunicorn.wait()
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
 def show(demo: dict[str, Any]) -> None:
