@@ -11,7 +11,7 @@ A folder holds `checkpoint` (the newest), `checkpoints/SIZE` (every one that cam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
