@@ -7,26 +7,17 @@ python -m tests.bench.ingest --seconds 5 --rounds 1
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tests.bench.events import events
+from tests.bench.site import Poster, Work, portal, rate, site
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PORT = 8765
 BATCH = 1_000
 WRITERS = 2
 CLIENTS = 8
@@ -35,23 +26,14 @@ CLIENTS = 8
 PREPARED = 120
 """How many finished batches a baseline's writer has ready: it does nothing but COPY."""
 
-Work = Callable[[int, float], tuple[int, float]]
-"""A worker: its number and how many seconds it has, to how much it did and in how many seconds."""
-
 
 def main() -> None:
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="auditportal-bench-", dir="/var/tmp") as folder:
-        os.chmod(folder, 0o711)  # the database's own user passes through
-        for name in ("DATABASE_URL", "DATABASE_WORKER_URL", "DATABASE_MIGRATION_URL"):
-            os.environ.pop(name, None)
-        os.environ["AUDITPORTAL_DATA_DIR"] = folder
-        os.environ["DJANGO_SETTINGS_MODULE"] = "auditportal.settings"
-        key = _prepare()
-        with _portal(workers=WRITERS):
+    with site() as key:
+        with portal(workers=WRITERS):
             _compare(key, options)
         if options.memory_events:
-            with _portal(workers=1) as server:
+            with portal(workers=1) as server:
                 _watch_memory(key, server, options.memory_events)
 
 
@@ -70,19 +52,19 @@ def _compare(key: str, options: argparse.Namespace) -> None:
     plain = [_plain_body(seed) for seed in range(4)]
     works: dict[str, tuple[Work, int, int]] = {
         "copy": (_copy, WRITERS, BATCH),
-        "batches": (_Poster(key, "/api/v1/events/", bodies), WRITERS, BATCH),
+        "batches": (Poster(key, "/api/v1/events/", bodies), WRITERS, BATCH),
         "plain": (
-            _Poster(key, "/plain/", plain),
+            Poster(key, "/plain/", plain),
             WRITERS,
             BATCH,
         ),
-        "empty": (_Poster(key, "/empty/", singles), CLIENTS, 1),
-        "single": (_Poster(key, "/api/v1/events/", singles), CLIENTS, 1),
+        "empty": (Poster(key, "/empty/", singles), CLIENTS, 1),
+        "single": (Poster(key, "/api/v1/events/", singles), CLIENTS, 1),
     }
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(options.rounds):
         for name, (work, workers, size) in works.items():
-            found[name].append(size * _rate(work, workers, options.seconds))
+            found[name].append(size * rate(work, workers, options.seconds))
     _print("batches over HTTP, events/s", found["batches"], "plain COPY, rows/s", found["copy"])
     _print("batches over HTTP, events/s", found["batches"], "plain DRF, rows/s", found["plain"])
     _print("single events, requests/s", found["single"], "empty view, requests/s", found["empty"])
@@ -95,70 +77,6 @@ def _print(what: str, ours: list[float], baseline: str, theirs: list[float]) -> 
         f"ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         flush=True,
     )
-
-
-def _rate(work: Work, workers: int, seconds: float) -> float:
-    """What all workers together do in a second."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        results = list(pool.map(work, range(workers), [seconds] * workers))
-    return sum(count / elapsed for count, elapsed in results)
-
-
-# --- the portal and its tables -----------------------------------------------------------------
-
-
-def _prepare() -> str:
-    """A migrated portal, the baseline's table, and a key."""
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-    from django.db import connections
-
-    from audit.keys import issue_key
-
-    call_command("migrate", verbosity=0)
-    call_command("collectstatic", verbosity=0, interactive=False)
-    with connections["owner"].cursor() as cursor:
-        cursor.execute("CREATE TABLE bench_plain (LIKE audit_auditevent INCLUDING ALL)")
-        cursor.execute(
-            "ALTER TABLE bench_plain DROP CONSTRAINT audit_event_id_is_version_7,"
-            " ALTER leaf_hash SET DEFAULT sha256(''), ALTER changed SET DEFAULT '{}'"
-        )
-        cursor.execute("GRANT ALL ON bench_plain TO auditportal_web")
-    _, key = issue_key(source="bench", name="bench", scopes=["write"])
-    connections.close_all()
-    return key
-
-
-@contextmanager
-def _portal(workers: int) -> Iterator[subprocess.Popen[bytes]]:
-    """gunicorn as a deployment runs it, with the baselines' addresses beside the portal's own."""
-    command = [
-        *(sys.executable, "-m", "gunicorn", "-c", "auditportal/gunicorn.py"),
-        *("-w", str(workers), "-b", f"127.0.0.1:{PORT}", "tests.bench.baselines:application"),
-    ]
-    server = subprocess.Popen(command, cwd=REPOSITORY)
-    try:
-        _await(server)
-        yield server
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _await(server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", PORT)
-            connection.request("GET", "/healthz")
-            connection.getresponse().read()
-            return
-        except OSError:
-            if server.poll() is not None:
-                break
-            time.sleep(0.1)
-    sys.exit("the portal does not start")
 
 
 # --- the works that are compared ---------------------------------------------------------------
@@ -208,27 +126,6 @@ def _finished_batches(number: int) -> list[str]:
     return texts
 
 
-class _Poster:
-    """A client that posts bodies one after the other over one connection."""
-
-    def __init__(self, key: str, path: str, bodies: list[bytes]) -> None:
-        self.path, self.bodies = path, bodies
-        self.headers = {"Authorization": f"Api-Key {key}", "Content-Type": "application/json"}
-
-    def __call__(self, number: int, seconds: float) -> tuple[int, float]:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT)
-        begin, done = time.perf_counter(), 0
-        while time.perf_counter() - begin < seconds:
-            body = self.bodies[(number + done) % len(self.bodies)]
-            connection.request("POST", self.path, body, self.headers)
-            answer = connection.getresponse()
-            said = answer.read()
-            if answer.status != 201:
-                sys.exit(f"{self.path} answered {answer.status}: {said[:400]!r}")
-            done += 1
-        return done, time.perf_counter() - begin
-
-
 def _plain_body(seed: int) -> bytes:
     """The same events for an ordinary project's serializer, every column made beforehand."""
     made = {
@@ -256,7 +153,7 @@ def _watch_memory(key: str, server: subprocess.Popen[bytes], count: int) -> None
     import psutil
 
     body = json.dumps(list(events(BATCH, 7))).encode()
-    post = _Poster(key, "/api/v1/events/", [body])
+    post = Poster(key, "/api/v1/events/", [body])
     (worker,) = psutil.Process(server.pid).children()
     sizes = []
     for _ in range(10):
