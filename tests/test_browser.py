@@ -30,7 +30,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The machine's own Chromium, closed with the module: other tests bring event loops of their own."""
+    """The machine's own Chromium, closed with the module: other tests run event loops of theirs."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         reason = "no Chromium here: apt-get install chromium"

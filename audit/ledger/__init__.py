@@ -5,8 +5,13 @@ of others can verify them. Pure modules, without a database:
 
 - `merkle`: the tree: roots, inclusion and consistency proofs, and their verification
 - `tiles`: how the tree and its entries are cut into files (tlog-tiles)
-- `notes`: signed texts and keys (signed-note); `checkpoints`: the tree's signed head
-- `proofs`, `handovers`, `witnesses`: what is given to an assessor or to another log's keeper
+- `encoding`: how all the texts write bytes and numbers; `notes`: signed texts, and keys
+- `checkpoints`: the tree's signed head; `cosignatures`: a witness's word for one
+- `handovers`: from key to key; `proofs`: what an assessor is given; `witnesses`: how one is asked
 
-The others write or read the ledger's tables.
+With it:
+
+- `storage` reads tiles, proofs and entries; `keys` says which key signs
+- `sealing` gives pending events their places; `publishing` brings checkpoints outside
+- `evidence` proves one event; `verification` recomputes everything
 """
