@@ -21,6 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit import enums, views
+from audit.admin import event_list, groups
 from audit.admin import events as events_admin
 from audit.filters import AuditEventFilter
 from audit.ingest import PORTAL
@@ -220,7 +221,7 @@ def test_the_list_shows_what_the_filter_keeps_newest_first(as_user, auditor, sto
 
 
 def test_pages_lead_on_and_back_under_the_same_filter(as_user, auditor, store, monkeypatch):
-    monkeypatch.setattr(events_admin, "PAGE_SIZE", 2)
+    monkeypatch.setattr(event_list, "PAGE_SIZE", 2)
     store(*({} for _ in range(5)))
     client, url, found = as_user(auditor), f"{LIST}?outcome=failure", []
     while url:
@@ -285,7 +286,7 @@ def test_the_form_loses_no_filter_and_no_grouping(as_user, auditor):
     assert sorted(pair for pair in sent if pair not in csrf) == sorted(wanted)
 
 
-@pytest.mark.parametrize("group_by", [code for code in events_admin.GROUPINGS if code])
+@pytest.mark.parametrize("group_by", [code for code in groups.GROUPINGS if code])
 def test_each_group_opens_its_events(group_by, as_user, auditor, store):
     other = {"ip_address": "2001:db8::1", "user_id": "ü & co", "resource_id": "r&2=?"}
     done = {"action": "user_login_success", "context": {}}
@@ -322,7 +323,7 @@ def test_what_was_not_recorded_is_a_group_without_a_link(as_user, auditor, store
 
 
 def test_more_groups_than_are_shown_are_mentioned(as_user, auditor, store, monkeypatch):
-    monkeypatch.setattr(events_admin, "GROUPS", 2)
+    monkeypatch.setattr(groups, "GROUPS", 2)
     client = as_user(auditor)
     store({"user_id": "a"}, {"user_id": "b"})
     url = f"{LIST}?group_by=user_id&source=payments"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -16,24 +14,16 @@ from django.urls import URLPattern, path
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_safe
 
-from audit import canonical, counts, enums
-from audit.admin.filter_form import FilterForm
+from audit import canonical, enums
+from audit.admin.event_list import OWN_PARAMETERS, list_page
 from audit.admin.links import events_url, pairs
 from audit.downloads import csv_download
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
-from audit.paging import BadCursor, page
 from audit.recorder import audit
 
-PAGE_SIZE = 50
 TIMELINE = 100
 """How many events of one correlation id an event's page shows."""
-
-GROUPS = 100
-"""How many groups a grouped list shows."""
-
-OWN_PARAMETERS = ("cursor", "group_by", "_popup", "e")
-"""What the list's URL may hold beside the filters."""
 
 
 class AuditEventAdmin(admin.ModelAdmin):
@@ -60,49 +50,12 @@ class AuditEventAdmin(admin.ModelAdmin):
             path("<uuid:event_id>/", shown, name="audit_auditevent_change"),
         ]
 
-    # --- the list ------------------------------------------------------------------------------
-
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """A page of the events that the filter keeps, or their groups, newest first."""
+        """The list; `extra_context` is Django's, and not used."""
         self._require(request, "view")
-        chosen = AuditEventFilter(request.GET, besides=OWN_PARAMETERS)
-        group_by = request.GET.get("group_by", "")
-        context = (
-            self.admin_site.each_context(request)
-            | {
-                "title": "Events",
-                "opts": self.opts,
-                "form": FilterForm(chosen, [("group_by", group_by)] if group_by else []),
-                "group_by": group_by,
-                "group_label": GROUPINGS.get(group_by, ""),
-                "groupings": list(_grouping_links(request)),
-                "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
-                "may_export": request.user.has_perm("audit.export_auditevent"),
-            }
-            | (extra_context or {})
-        )
-        try:
-            context |= self._found(request, chosen)
-            status = 200
-        except BadFilter as error:
-            context["problems"], status = error.errors, 400
-        except BadCursor as error:
-            context["problems"], status = {"cursor": [str(error)]}, 400
-        return TemplateResponse(request, "audit/event_list.html", context, status=status)
-
-    def _found(self, request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
-        """What was asked for; the search is recorded before any of it is shown."""
-        events = chosen.events()
-        total, exact = counts.bounded(events)
-        shown = _grouped if request.GET.get("group_by") else _paged
-        found = shown(request, events) | {"total": total, "is_exact": exact}
-        audit.record_sync(
-            action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
-            context={"filter": urlencode(pairs(request.GET)), "count": total},
-        )
-        return found
+        return list_page(request, self.admin_site, self.opts)
 
     # --- one event -----------------------------------------------------------------------------
 
@@ -229,73 +182,3 @@ def _timeline(event: AuditEvent) -> list[AuditEvent]:
         return []
     same = AuditEvent.objects.filter(correlation_id=event.correlation_id)
     return list(same.order_by("occurred_at", "id")[: TIMELINE + 1])
-
-
-# --- what the list shows -------------------------------------------------------------------------
-
-GROUPINGS = {
-    "": "None",
-    "ip": "IP address",
-    "user_id": "User",
-    "action": "Action",
-    "category": "Category",
-    "source": "Source",
-    "resource_id": "Resource",
-}
-"""What the list may be grouped by, in the words of the page."""
-
-
-def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
-    kept = pairs(request.GET, without=("cursor", "group_by"))
-    for code, label in GROUPINGS.items():
-        url = events_url([*kept, ("group_by", code)] if code else kept)
-        yield label, url, code == request.GET.get("group_by", "")
-
-
-def _paged(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
-    """One page of events, and the addresses of its neighbours."""
-    shown = page(events, PAGE_SIZE, request.GET.get("cursor", ""))
-    kept = pairs(request.GET, without=("cursor",))
-    return {
-        "events": shown.events,
-        "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
-        "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
-    }
-
-
-def _grouped(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
-    """The largest groups of events, with bars that compare them to the largest."""
-    group_by = request.GET["group_by"]
-    rows = counts.top(events, group_by, GROUPS + 1)
-    kept = pairs(request.GET, without=OWN_PARAMETERS)
-    scale = BAR_WIDTH / max((row["events"] for row in rows), default=1)
-    groups = [
-        row
-        | {"bar": round(row["events"] * scale, 2), "failed_bar": round(row["failures"] * scale, 2)}
-        | _group_links(group_by, row["value"], kept)
-        for row in rows[:GROUPS]
-    ]
-    return {"groups": groups, "groups_go_on": len(rows) > GROUPS, "bar_width": BAR_WIDTH}
-
-
-BAR_WIDTH = 100
-"""Units of a bar's drawing: that of the largest group."""
-
-
-def _group_links(group_by: str, value: Any, kept: list[tuple[str, str]]) -> dict[str, str]:
-    """A group's label and the addresses of its events; nothing where no value was recorded."""
-    if value is None:
-        return {}
-    filters = [*((name, given) for name, given in kept if name != group_by), (group_by, str(value))]
-    failures = [(name, given) for name, given in filters if name != "outcome"]
-    return {
-        "label": _group_label(group_by, value),
-        "url": events_url(filters),
-        "failures_url": events_url([*failures, ("outcome", "failure")]),
-    }
-
-
-def _group_label(group_by: str, value: str) -> str:
-    if group_by == "action":
-        return enums.action(value).label
-    return enums.Category(value).label if group_by == "category" else value
