@@ -59,7 +59,10 @@ _SCALARS = frozenset({str, int, bool, type(None)})
 def time_text(at: datetime) -> str:
     """An aware time as entries and exports show it: UTC, six digits, ``Z``."""
     utc = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return utc.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    # By hand, in half of isoformat's time, which an f-string does not reach: each event has two.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (  # noqa: UP031
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond,
+    )  # fmt: skip
 
 
 def address_text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

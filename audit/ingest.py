@@ -177,12 +177,12 @@ def assign_ids(events: Sequence[wire.Event], at: datetime) -> None:
 
     RFC 9562, section 6.2, method 1: the 26 bits after the time count, 48 bits are random.
     """
+    time, random = _milliseconds(at) << 16 | 0x7000, os.urandom(6 * len(events))
     for count, event in enumerate(events):
         if event.id is None:
             above, below = divmod(count, 2**14)
-            high = _milliseconds(at) << 16 | 0x7000 | above
-            low = 0b10 << 62 | below << 48 | int.from_bytes(os.urandom(6))
-            event.id = UUID(int=high << 64 | low)
+            tail = int.from_bytes(random[6 * count : 6 * count + 6])
+            event.id = UUID(int=(time | above) << 64 | 0b10 << 62 | below << 48 | tail)
 
 
 def _milliseconds(at: datetime) -> int:

@@ -7,7 +7,6 @@ Here an event gets its salt, digests, entry and leaf. PostgreSQL's COPY text for
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,9 @@ COPY = sql.SQL("COPY {table} ({columns}) FROM STDIN").format(
     table=sql.Identifier(AuditEvent._meta.db_table),
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
 )
+UUID_LENGTH = 36
+"""Characters of an id, with which each line begins."""
+
 CHANNEL = "audit_pending"
 """On which the sealer is told that something is pending (NOTIFY)."""
 
@@ -79,22 +81,17 @@ def make_row(batch: Batch, event: wire.Event) -> Row:
     )
     fields = _entry_fields(batch, event)
     leaf = canonical.leaf(_sized(canonical.entry(batch.origin, fields, digests)))
-    cells = {
-        **fields,
-        **personal,
-        "entry_version": canonical.ENTRY_VERSION,
-        "digests": digests,
-        "leaf_hash": leaf,
-        "personal_context": event.personal_context,
-        "salt": salt,
-        "changed": _array(event.changed),
-    }
+    cells = (  # in the order of `COLUMNS`
+        *fields.values(), canonical.ENTRY_VERSION, digests, leaf,
+        *personal.values(), event.personal_context, salt,
+    )  # fmt: skip
     assert event.id is not None
-    line = "\t".join([_cell(cells[name]) for name in COLUMNS]) + "\n"
+    line = "\t".join(map(_cell, cells)) + "\n"
     return Row(event.id, leaf, line, f"{fields['occurred_at'][:13]} {fields['action']}")
 
 
 def _entry_fields(batch: Batch, event: wire.Event) -> dict[str, Any]:
+    """The values of `ENTRY_FIELDS`, in their order."""
     action = event.action
     return {
         "id": str(event.id),
@@ -132,7 +129,7 @@ def write_rows(batch: Batch, rows: Collection[Row]) -> None:
     connection = connections[batch.using]
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY) as copy:
         copy.write("".join([row.line for row in rows]))
-    ids = "{" + ",".join([str(row.id) for row in rows]) + "}"
+    ids = "{" + ",".join([row.line[:UUID_LENGTH] for row in rows]) + "}"
     leaves = b"".join([row.leaf_hash for row in rows])
     counts = _json(Counter(row.counted for row in rows))
     with connection.cursor() as cursor:
@@ -148,7 +145,6 @@ def _wake_sealer(using: str) -> None:
 
 # --- COPY's text format ------------------------------------------------------------------------
 
-_SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -157,12 +153,15 @@ def _cell(value: Any) -> str:
         return "\\N"
     kind = type(value)
     if kind is str:
-        return value.translate(_ESCAPES) if _SPECIAL.search(value) else value
+        is_plain = value.isprintable() and "\\" not in value
+        return value if is_plain else value.translate(_ESCAPES)
     if kind is dict:
         # JSON holds no bare control character, only backslashes.
         return _json(value).replace("\\", "\\\\")
     if kind is bytes:
         return "\\\\x" + value.hex()
+    if kind is list:
+        return _cell(_array(value)) if value else "{}"
     return str(value)
 
 

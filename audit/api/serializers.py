@@ -20,6 +20,8 @@ from rest_framework import serializers
 from audit import enums, sources, wire
 from audit.canonical import time_text
 from audit.ingest import Receipt
+from audit.ledger.encoding import to_base64
+from audit.ledger.evidence import Proved
 from audit.models import AuditEvent
 
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -188,17 +190,21 @@ class ReceiptSerializer(serializers.Serializer):
     warnings = WarningSerializer(many=True)
 
 
-def receipt(stored: Receipt) -> dict[str, Any]:
+def receipts(stored: list[Receipt]) -> list[dict[str, Any]]:
     """What `ReceiptSerializer` documents, by hand: a serializer costs more than the hashing.
 
     Ids and warnings are left to `audit.api.renderers`, which writes them as they are.
     """
-    return {
-        "id": stored.id,
-        "recorded_at": time_text(stored.recorded_at),
-        "leaf_hash": stored.leaf_hash.hex(),
-        "warnings": stored.warnings,
-    }
+    text_of = {at: time_text(at) for at in {receipt.recorded_at for receipt in stored}}
+    return [
+        {
+            "id": receipt.id,
+            "recorded_at": text_of[receipt.recorded_at],
+            "leaf_hash": receipt.leaf_hash.hex(),
+            "warnings": receipt.warnings,
+        }
+        for receipt in stored
+    ]
 
 
 class ReceiptsSerializer(serializers.Serializer):
@@ -206,6 +212,54 @@ class ReceiptsSerializer(serializers.Serializer):
 
     count = serializers.IntegerField(min_value=1)
     results = ReceiptSerializer(many=True)
+
+
+# --- the log -----------------------------------------------------------------------------------
+
+_BASE64 = {"type": "string", "format": "byte"}
+
+
+@extend_schema_field(_BASE64)
+class Base64Field(serializers.Field):
+    """A hash as C2SP writes it (RFC 4648, section 4)."""
+
+
+class ProofSerializer(serializers.Serializer):
+    """That an event is in the log: everything that a verifier needs, but for the log's key."""
+
+    event_id = serializers.UUIDField()
+    index = serializers.IntegerField(min_value=0, help_text="its number in the log, from 0")
+    leaf_hash = HashField(help_text="SHA-256 of `0x00` and the entry (RFC 6962)")
+    size = serializers.IntegerField(min_value=1, help_text="how many entries the checkpoint has")
+    root = Base64Field(help_text="the root of their tree")
+    hashes = serializers.ListField(
+        child=Base64Field(), help_text="from the leaf's sibling up to the root's child"
+    )
+    checkpoint = serializers.CharField(
+        help_text="the signed note (tlog-checkpoint), with the lines of the witnesses"
+    )
+    entry = serializers.CharField(
+        allow_null=True,
+        help_text="the canonical JSON whose bytes are hashed; null when the event is not stored "
+        "any more",
+    )
+    tlog_proof = serializers.CharField(help_text="the same as one text (C2SP tlog-proof)")
+
+
+def proof(proved: Proved) -> dict[str, Any]:
+    """What `ProofSerializer` documents, by hand."""
+    head = proved.proof.checkpoint
+    return {
+        "event_id": proved.event_id,
+        "index": proved.proof.index,
+        "leaf_hash": proved.leaf.hex(),
+        "size": head.size,
+        "root": to_base64(head.root),
+        "hashes": list(map(to_base64, proved.proof.hashes)),
+        "checkpoint": str(proved.proof.note),
+        "entry": proved.entry.decode() if proved.entry is not None else None,
+        "tlog_proof": str(proved.proof),
+    }
 
 
 # --- everything else ---------------------------------------------------------------------------

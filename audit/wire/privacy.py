@@ -18,7 +18,9 @@ CARD_LENGTHS = range(13, 20)
 """How many digits a card number may have (ISO/IEC 7812)."""
 
 # Payment cards begin with 2 to 6; a moment in milliseconds, which begins with 1, is none.
-MAY_HOLD_CARD = re.compile(rb"[2-6](?:[ -]?[0-9]){12}")
+MAY_HOLD_CARD = re.compile(rb"[2-6][0-9 -]{12}")
+"""Quick, and true of every text that `_DIGITS` finds: only few texts are looked at twice."""
+
 _DIGITS = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"(?:[a-z]{1,12}[-_:.])?(?=[0-9-]*[a-f])[0-9a-f-]+", re.IGNORECASE)
