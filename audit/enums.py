@@ -267,6 +267,7 @@ CONTEXT_KEYS = {
     "tree_size":             _Key("integer", _plain,    "entries in the ledger when it was checked"),
     "verdict":               _Key("string",  _plain,    "what the check found"),
     "day":                   _Key("string",  _plain,    "the day signed off, as YYYY-MM-DD in UTC"),
+    "month":                 _Key("string",  _plain,    "the month whose events were dropped, as YYYY-MM in UTC"),
     "process":               _Key("string",  _plain,    "which part of the portal"),
     "version":               _Key("string",  _plain,    "the portal's version"),
     "key_prefix":            _Key("string",  _plain,    "the API key's public beginning"),
@@ -515,6 +516,7 @@ class PortalAction(Action):
     PORTAL_LEDGER_VERIFICATION_FAILED = _portal("portal_ledger_verification", "event/failure", "Ledger verification failed", "tree_size verdict=inconsistent|incomplete|…")
     PORTAL_DAY_SIGNED_OFF             = _portal("portal_day_sign_off",        "event/success", "Day signed off",             "day count")
     PORTAL_SUBJECT_ERASED             = _portal("portal_subject_erasure",     "event/success", "Person erased",              "count reason:motive=erasure_request|retention_over|…")
+    PORTAL_EVENTS_PRUNED              = _portal("portal_event_pruning",       "event/success", "Month of events dropped",    "month count reason:motive=retention_over|…")
     PORTAL_LOG_STARTED                = _portal("portal_log_start",           "event/success", "Audit log started",          "process=web|worker|… version")
     PORTAL_LOG_STOPPED                = _portal("portal_log_stop",            "event/success", "Audit log stopped",          "process=web|worker|… version")
     PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at? events_per_minute?")
