@@ -274,16 +274,15 @@ def test_every_filter_has_a_chip_that_takes_away_exactly_itself(as_user, auditor
 
 def test_the_form_loses_no_filter_and_no_grouping(as_user, auditor):
     response = as_user(auditor).get(f"{LIST}?{urlencode([*EVERY_FILTER, ('group_by', 'ip')])}")
-    inputs = re.findall(r"<input([^>]*)>", response.content.decode())
+    [form] = re.findall(r'<form method="get".*?</form>', response.content.decode(), re.DOTALL)
+    inputs = re.findall(r"<input([^>]*)>", form)
     sent = []
     for attributes in inputs:
         given = dict(re.findall(r'([a-z-]+)="([^"]*)"', attributes))
         is_ticked = given.get("type") != "checkbox" or " checked" in attributes
         if is_ticked and given.get("name") and given.get("value"):
             sent.append((given["name"], given["value"].replace("&amp;", "&")))
-    csrf = [pair for pair in sent if pair[0] == "csrfmiddlewaretoken"]
-    wanted = [*EVERY_FILTER, ("group_by", "ip")]
-    assert sorted(pair for pair in sent if pair not in csrf) == sorted(wanted)
+    assert sorted(sent) == sorted([*EVERY_FILTER, ("group_by", "ip")])
 
 
 @pytest.mark.parametrize("group_by", [code for code in groups.GROUPINGS if code])
@@ -409,7 +408,9 @@ def test_a_list_needs_few_queries_however_many_events(count, ending, as_user, au
     client.get(LIST)
     with CaptureQueriesContext(connection) as queries:
         client.get(f"{LIST}{ending}")
-    assert len(queries) <= 12, "\n".join(query["sql"][:120] for query in queries)
+    asked = [str(query["sql"])[:120] for query in queries]
+    asked = [sql for sql in asked if not sql.startswith(("SAVEPOINT", "RELEASE"))]  # the test's own
+    assert len(asked) <= 12, "\n".join(asked)
 
 
 # --- one event ---------------------------------------------------------------------------------

@@ -55,6 +55,15 @@ CHANGES = {
     "admin/audit/apikey/{id}/delete/": (
         "test_pages::test_nothing_else_of_a_key_can_be_changed_nor_is_it_deleted"
     ),
+    "admin/audit/auditevent/views/": (
+        "test_saved_views::test_what_the_list_shows_is_kept_under_a_name"
+    ),
+    "admin/audit/auditevent/views/{id}/": (
+        "test_saved_views::test_one_renames_ones_own_view_and_shares_it"
+    ),
+    "admin/audit/auditevent/views/{id}/delete/": (
+        "test_saved_views::test_a_deleted_view_is_shown_once_more_to_save_it_again"
+    ),
     "admin/auth/user/": "test_shape::test_only_superusers_reach_users_and_groups",
     "admin/auth/user/add/": "test_receivers::test_nobody_but_superusers_changes_users",
     "admin/auth/user/{id}/change/": "test_shape::test_only_superusers_reach_users_and_groups",

@@ -13,9 +13,9 @@ from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 
 from audit import counts, enums
-from audit.admin import groups
+from audit.admin import groups, saved_views
 from audit.admin.filter_form import FilterForm
-from audit.admin.links import events_url, pairs
+from audit.admin.links import OWN_PARAMETERS, PLACE, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
 from audit.paging import BadCursor, page
@@ -23,24 +23,26 @@ from audit.recorder import audit
 
 PAGE_SIZE = 50
 
-OWN_PARAMETERS = ("cursor", "group_by", "_popup", "e")
-"""What the list's URL may hold beside the filters."""
-
 
 def list_page(request: HttpRequest, site: AdminSite, opts: Options[AuditEvent]) -> TemplateResponse:
     """A page of the events that the filter keeps, or their groups, newest first."""
     chosen = AuditEventFilter(request.GET, besides=OWN_PARAMETERS)
     group_by = request.GET.get("group_by", "")
-    context = site.each_context(request) | {
-        "title": "Events",
-        "opts": opts,
-        "form": FilterForm(chosen, [("group_by", group_by)] if group_by else []),
-        "group_by": group_by,
-        "group_label": groups.GROUPINGS.get(group_by, ""),
-        "groupings": list(_grouping_links(request)),
-        "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
-        "may_export": request.user.has_perm("audit.export_auditevent"),
-    }
+    shown = pairs(request.GET, without=PLACE)
+    context = (
+        site.each_context(request)
+        | saved_views.bar(request.user, shown)
+        | {
+            "title": "Events",
+            "opts": opts,
+            "form": FilterForm(chosen, [("group_by", group_by)] if group_by else []),
+            "group_by": group_by,
+            "group_label": groups.GROUPINGS.get(group_by, ""),
+            "groupings": list(_grouping_links(request)),
+            "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
+            "may_export": request.user.has_perm("audit.export_auditevent"),
+        }
+    )
     try:
         context |= _found(request, chosen)
         status = 200

@@ -10,6 +10,15 @@ from django.urls import reverse
 
 LIST = "admin:audit_auditevent_changelist"
 
+SHOWN = ("group_by",)
+"""Parameters of the list beside the filters that say how it shows what it finds."""
+
+PLACE = ("cursor", "_popup", "e")
+"""Parameters that say where somebody is in it; they go with no link to somewhere else."""
+
+OWN_PARAMETERS = (*SHOWN, *PLACE)
+"""What the list's URL may hold beside the filters."""
+
 
 def events_url(filters: Iterable[tuple[str, str]], page: str = LIST) -> str:
     """The list of events under these filters, or another page that takes them."""

@@ -10,6 +10,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
 from audit import enums
+from audit.admin import saved_views
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.overview import overview
@@ -44,7 +45,8 @@ class PortalSite(admin.AdminSite):
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        context = overview(request) if request.user.has_perm("audit.view_auditevent") else {}
+        may_see = request.user.has_perm("audit.view_auditevent")
+        context = overview(request) | saved_views.bar(request.user) if may_see else {}
         response = super().index(request, context | (extra_context or {}))
         if context.get("problems"):
             response.status_code = 400

@@ -19,9 +19,11 @@ from audit.models.ledger import (
     Tile,
     Verification,
 )
+from audit.models.views import MAX_QUERY, SavedView
 
 __all__ = [
-    "ENTRY_FIELDS", "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount", "Heartbeat",
-    "HourlyCount", "Leaf", "Log", "LogKey", "Pending", "Pruning", "Publication", "Refusal", "Scope",
-    "Source", "Throttle", "Tile", "Verification", "default_scopes",
+    "ENTRY_FIELDS", "MAX_QUERY", "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount",
+    "Heartbeat", "HourlyCount", "Leaf", "Log", "LogKey", "Pending", "Pruning", "Publication",
+    "Refusal", "SavedView", "Scope", "Source", "Throttle", "Tile", "Verification",
+    "default_scopes",
 ]  # fmt: skip
