@@ -23,6 +23,10 @@ from audit.models import ApiKey
 _KEY = re.compile(r"(?P<prefix>[A-Za-z0-9]{1,16})\.[A-Za-z0-9]{1,128}", re.ASCII)
 
 
+Scopes = dict[str, str | tuple[str, ...] | None]
+"""What a view asks for by method; see `HasScope`."""
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Api-Key PREFIX.SECRET`. `request.auth` is the `ApiKey`, there is no user.
 
@@ -56,10 +60,10 @@ def _refuse() -> NoReturn:
 
 
 class HasScope(BasePermission):
-    """Lets a key in that has the scope which the view's `required_scopes` names for the method.
+    """Lets a key in that has a scope which the view's `required_scopes` names for the method.
 
-    A method that stands there with None is open to every key; one that does not stand there is
-    not allowed.
+    Of several scopes any one is enough. A method that stands there with None is open to every key;
+    one that does not stand there is not allowed.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -67,15 +71,22 @@ class HasScope(BasePermission):
             raise NotAuthenticated(
                 "An API key is needed: send the header 'Authorization: Api-Key PREFIX.SECRET'."
             )
-        scopes: dict[str, str | None] = view.required_scopes
+        scopes: Scopes = view.required_scopes
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in scopes:
             raise MethodNotAllowed(method)
-        needed = scopes[method]
-        if needed is None or needed in request.auth.scopes:
-            return True
-        has = ", ".join(request.auth.scopes) or "none"
-        raise PermissionDenied(f"This API key lacks the scope '{needed}'; its scopes are: {has}.")
+        require_scope(request.auth, scopes[method])
+        return True
+
+
+def require_scope(key: ApiKey, needed: str | tuple[str, ...] | None) -> None:
+    """Raise `PermissionDenied` unless the key has the scope, or one of them."""
+    wanted = (needed,) if isinstance(needed, str) else needed
+    if wanted is None or not set(wanted).isdisjoint(key.scopes):
+        return
+    names = " or ".join(f"'{name}'" for name in wanted)
+    has = ", ".join(key.scopes) or "none"
+    raise PermissionDenied(f"This API key lacks the scope {names}; its scopes are: {has}.")
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):

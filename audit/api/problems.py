@@ -19,12 +19,13 @@ from rest_framework.views import exception_handler as of_framework
 from audit.api import bodies
 from audit.filters import BadFilter
 from audit.ingest import Conflict, Rejected
+from audit.ledger.storage import NotStored
 from audit.paging import BadCursor
 from audit.throttle import Throttled
 from audit.wire import Fault, Unreadable
 
 MEDIA_TYPE = "application/problem+json"
-PREFIX = "/api/"
+PREFIXES = ("/api/", "/log/")
 MAX_ERRORS = 100
 """How many errors an answer names; of the others it gives the number."""
 
@@ -57,6 +58,7 @@ KINDS = {kind.slug: kind for kind in (
     Kind("method-not-allowed",     "This cannot be done here",            405),
     Kind("not-acceptable",         "No such representation",              406),
     Kind("id-conflict",            "An id is taken",                      409),
+    Kind("gone",                   "This is not stored any more",         410),
     Kind("too-large",              "Too much at once",                    413),
     Kind("unsupported-media-type", "The body's type is not understood",   415),
     Kind("throttled",              "Too many requests",                   429),
@@ -157,6 +159,11 @@ def _(exc: BadCursor) -> HttpResponse:
 
 
 @described.register
+def _(exc: NotStored) -> HttpResponse:
+    return problem("gone", f"{str(exc)[0].upper()}{str(exc)[1:]}.")
+
+
+@described.register
 def _(exc: Throttled) -> HttpResponse:
     return problem("throttled", str(exc), headers={"Retry-After": str(exc.retry_after)})
 
@@ -221,16 +228,17 @@ def _joined(errors: list[dict[str, str]]) -> str:
 
 @csrf_exempt
 def unknown_path(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    """The answer at any address of the API that there is not."""
-    hint = "" if request.path.endswith("/") else "; addresses end with a slash"
+    """The answer at any address of the API or the log that there is not."""
+    is_log = request.path.startswith("/log/")
+    hint = "" if is_log or request.path.endswith("/") else "; addresses end with a slash"
     return problem("not-found", f"There is no {request.path[:200]} here{hint}.")
 
 
 def _for_api(slug: str, detail: str, page: Callable[..., HttpResponse]) -> Callable[..., Any]:
-    """An error handler for the URLconf: a problem below `PREFIX`, Django's page elsewhere."""
+    """An error handler for the URLconf: a problem below `PREFIXES`, Django's page elsewhere."""
 
     def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.path.startswith(PREFIX):
+        if request.path.startswith(PREFIXES):
             return problem(slug, detail)
         return page(request, *args, **kwargs)
 
@@ -246,6 +254,6 @@ handler500 = _for_api(
 
 def handler404(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
     """The URLconf's handler of unknown addresses."""
-    if request.path.startswith(PREFIX):
+    if request.path.startswith(PREFIXES):
         return unknown_path(request)
     return defaults.page_not_found(request, *args, **kwargs)

@@ -34,3 +34,18 @@ class CsvRenderer(BaseRenderer):
 
     media_type = "text/csv"
     format = "csv"
+
+
+class TextRenderer(BaseRenderer):
+    """Text as it is, where a thing has a form of its own beside JSON."""
+
+    media_type = "text/plain"
+    format = "txt"
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        return str(data).encode()

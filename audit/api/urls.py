@@ -11,6 +11,7 @@ app_name = "api"
 urlpatterns = [
     path("events/", views.EventsView.as_view(), name="events"),
     path("events/<str:id>/", views.EventView.as_view(), name="event"),
+    path("events/<str:id>/proof/", views.ProofView.as_view(), name="proof"),
     path("actions/", views.ActionsView.as_view(), name="actions"),
     path("sources/", views.SourcesView.as_view(), name="sources"),
     path("summary/", views.SummaryView.as_view(), name="summary"),

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
-from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.exceptions import NotFound, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,11 +21,13 @@ from rest_framework.views import APIView
 from audit import counts, paging, sources, throttle, wire
 from audit.api import bodies, refused, schema
 from audit.api import serializers as show
-from audit.api.renderers import CsvRenderer, JSONRenderer
+from audit.api.keys import Scopes
+from audit.api.renderers import CsvRenderer, JSONRenderer, TextRenderer
 from audit.downloads import csv_download
 from audit.enums import ACTIONS, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
 from audit.ingest import Receipt, Rejected, ingest, now
+from audit.ledger import evidence
 from audit.models import ApiKey, AuditEvent
 from audit.recorder import audit
 
@@ -41,7 +43,7 @@ FILTER_TEXT = 8_192
 class Door(APIView):
     """What all doors share: `required_scopes` for each method, and no parameter is ignored."""
 
-    required_scopes: ClassVar[dict[str, str | None]] = {}
+    required_scopes: ClassVar[Scopes] = {}
     http_method_names = ["get", "head", "post"]
     takes_parameters = False
     rows: Sequence[Any] = ()
@@ -228,7 +230,7 @@ class EventsView(Door):
             raise BadFilter({"": ["writing takes no parameters"]})
         batch = _batch(request)
         self.rows = batch.rows
-        receipts = [show.receipt(stored) for stored in _stored(request, batch)]
+        receipts = show.receipts(_stored(request, batch))
         one = batch.is_one_object
         answer = receipts[0] if one else {"count": len(receipts), "results": receipts}
         return Response(answer, status=201)
@@ -254,6 +256,51 @@ class EventView(Door):
             context={"event_id": str(event.id)},
         )
         return Response(show.EventSerializer(event).data)
+
+
+class NotSealed(NotFound):
+    """An event that is stored and has no place in the log yet. `wait` is sent as `Retry-After`."""
+
+    default_detail = (
+        "This event is stored, and not sealed yet: it is pending. That takes about a second while "
+        "the portal's worker runs."
+    )
+    wait = 1
+
+
+class ProofView(Door):
+    """`/api/v1/events/{id}/proof/`"""
+
+    required_scopes: ClassVar = {"GET": ("ledger", "read")}
+    renderer_classes = (JSONRenderer, TextRenderer)
+
+    @extend_schema(
+        operation_id="events_prove",
+        summary="Prove that an event is in the log",
+        parameters=[schema.NO_FORMAT],
+        responses={
+            (200, "application/json"): show.ProofSerializer,
+            (200, "text/plain"): schema.TEXT,
+            **schema.failures(400, 404),
+        },
+    )
+    def get(self, request: Request, id: str) -> Response:
+        """Prove that an event is in the log: as JSON, or as the text of C2SP tlog-proof itself.
+
+        With the text (`Accept: text/plain`) and the entry, `verify_log.py` checks it offline. An
+        event that was stored a moment ago is not sealed yet: 404 with `Retry-After`. It is recorded
+        as a reading of the event.
+        """
+        event_id = _uuid(id)
+        proved = evidence.proof_of(event_id)
+        if proved is None:
+            is_stored = AuditEvent.objects.filter(id=event_id).exists()
+            raise NotSealed if is_stored else _no_event(id)
+        audit.record_sync(
+            action=PortalAction.PORTAL_EVENT_VIEWED, context={"event_id": str(event_id)}
+        )
+        is_text = request.accepted_renderer.format == TextRenderer.format
+        return Response(str(proved.proof) if is_text else show.proof(proved))
 
 
 def _uuid(text: str) -> UUID:

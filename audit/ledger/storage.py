@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from django.db import connections
 
+from audit.ingest import origin
 from audit.ledger import merkle, tiles
 from audit.ledger.merkle import Node, Read
 from audit.ledger.tiles import Tile
-from audit.models import Checkpoint
+from audit.models import ENTRY_FIELDS, AuditEvent, Checkpoint, Leaf
 
 _TILES = """
     SELECT level, number, hashes
@@ -52,3 +53,29 @@ def inclusion(index: int, size: int, using: str = "default") -> list[bytes]:
     """The proof that the leaf is in the stored tree of `size` leaves."""
     nodes = [node for hash in merkle.inclusion_proof_nodes(index, size) for node in hash]
     return merkle.inclusion_proof(index, size, reader(nodes, using))
+
+
+class NotStored(LookupError):
+    """The log has an entry with this number, but its event is not stored any more."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(
+            f"entry {index} is no longer stored: its event was dropped when its time was over, or "
+            "is missing; 'manage.py verify_ledger' says which"
+        )
+        self.index = index
+
+
+def entries(first: int, count: int, using: str = "default") -> list[bytes]:
+    """The entries from the number `first` on, fewer where the log ends before. Raises `NotStored`.
+
+    Of the events only what stands in an entry is read: no personal value leaves the database.
+    """
+    leaves = Leaf.objects.using(using).filter(index__gte=first, index__lt=first + count)
+    ids = dict(leaves.order_by("index").values_list("index", "event_id"))
+    events = AuditEvent.objects.using(using).only(*ENTRY_FIELDS, "digests").in_bulk(ids.values())
+    for index, id in ids.items():
+        if id not in events:
+            raise NotStored(index)
+    name = origin(using)
+    return [events[id].entry(name) for id in ids.values()]

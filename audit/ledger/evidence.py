@@ -1,0 +1,144 @@
+"""What an outsider is given of the log, and the check of one event while somebody looks on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from audit import canonical
+from audit.ingest import origin
+from audit.ledger import merkle, publishing, storage
+from audit.ledger.keys import keys_at
+from audit.ledger.merkle import Node
+from audit.ledger.notes import Note
+from audit.ledger.proofs import Proof
+from audit.models import AuditEvent, Checkpoint, Cosignature, Leaf
+
+
+def served(using: str = "default") -> Checkpoint | None:
+    """The checkpoint that everybody gets; None before the log's first one.
+
+    It is the newest, but where witnesses are asked the newest that one of them has cosigned: then
+    nobody is shown a tree that no witness saw.
+    """
+    if settings.LEDGER_WITNESSES:
+        seen = Cosignature.objects.using(using).select_related("checkpoint")
+        newest = seen.order_by("-checkpoint").first()
+        if newest is not None:
+            return newest.checkpoint
+    return storage.head(using)
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The evidence that an event is in the log: its leaf, and the proof that the tree has it.
+
+    `entry` are the bytes whose hash the leaf is, None where the event is not stored any more.
+    """
+
+    event_id: UUID
+    leaf: bytes
+    proof: Proof
+    entry: bytes | None
+
+
+def proof_of(event_id: UUID, using: str = "default") -> Proved | None:
+    """The proof that the event is in the log, under the served checkpoint; None if it is not.
+
+    Under the newest one, as long as the served one does not reach the event.
+    """
+    leaf = Leaf.objects.using(using).filter(event_id=event_id).first()
+    if leaf is None:
+        return None
+    checkpoint = _checkpoint_over(leaf.index, using)
+    own = Node(0, leaf.index)
+    path = merkle.inclusion_proof_nodes(leaf.index, checkpoint.size)
+    read = storage.reader([own, *(node for hash in path for node in hash)], using)
+    hashes = tuple(merkle.inclusion_proof(leaf.index, checkpoint.size, read))
+    note = Note.parse(publishing.cosigned(checkpoint, using))
+    return Proved(event_id, read(own), Proof(leaf.index, hashes, note), _entry(leaf.index, using))
+
+
+def _entry(index: int, using: str) -> bytes | None:
+    try:
+        return storage.entries(index, 1, using)[0]
+    except storage.NotStored:
+        return None
+
+
+def _checkpoint_over(index: int, using: str) -> Checkpoint:
+    checkpoint = served(using)
+    if checkpoint is None or checkpoint.size <= index:
+        checkpoint = storage.head(using)
+    assert checkpoint is not None, "a leaf and its first checkpoint are written together"
+    return checkpoint
+
+
+# --- checking one event ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The place of an event in the log, and the first checkpoint that holds it."""
+
+    index: int
+    checkpoint: Checkpoint
+
+
+def sealed(event_id: UUID, using: str = "default") -> Sealed | None:
+    """Where and when the event was sealed; None as long as it is not."""
+    leaf = Leaf.objects.using(using).filter(event_id=event_id).first()
+    if leaf is None:
+        return None
+    later = Checkpoint.objects.using(using).filter(size__gt=leaf.index)
+    return Sealed(leaf.index, later.order_by("size")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was recomputed of an event, and whether it holds, by name; see `check`."""
+
+    size: int
+    outcomes: dict[str, bool]
+
+    @property
+    def holds(self) -> bool:
+        return all(self.outcomes.values())
+
+
+def check(event: AuditEvent, proved: Proved, using: str = "default") -> Checked:
+    """Recompute everything between an event's row and the log's signature.
+
+    `entry`: the row gives the leaf that the log has. `personal`: the personal values that are left
+    have the digests in the entry. `included`: the leaf is in the tree of the checkpoint.
+    `signed`: the checkpoint carries the signature of the log's key.
+    """
+    head, proof = proved.proof.checkpoint, proved.proof
+    leaf = canonical.leaf(event.entry(origin(using)))
+    outcomes = {
+        "entry": leaf == proved.leaf == bytes(event.leaf_hash),
+        "personal": _digests_hold(event),
+        "included": merkle.verify_inclusion(
+            proved.leaf, proof.index, head.size, proof.hashes, head.root
+        ),
+        "signed": head.origin == origin(using) and _is_signed(proof.note, head.size, using),
+    }
+    return Checked(head.size, outcomes)
+
+
+def _digests_hold(event: AuditEvent) -> bool:
+    """An event without its salt has forgotten: then no value may be left."""
+    values = event.personal_values()
+    if event.salt is None:
+        return not values
+    return canonical.digests(bytes(event.salt), values) == event.digests
+
+
+def _is_signed(note: Note, size: int, using: str) -> bool:
+    try:
+        note.verified(keys_at(size, using))
+    except ValueError:
+        return False
+    return True
