@@ -82,6 +82,7 @@ def _database(variable: str, user: str) -> dict[str, Any]:
         database = env.db_url_config(url)
         if database.get("ENGINE") != "django.db.backends.postgresql":
             raise ImproperlyConfigured(f"{variable} has to be a postgres:// URL: only PostgreSQL")
+        database["ENGINE"] = "auditportal.pooled"
     else:
         database = {"ENGINE": "auditportal.embedded", "NAME": "auditportal", "USER": user}
     return database | {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
@@ -105,11 +106,13 @@ def _pooled(database: dict[str, Any]) -> dict[str, Any]:
         # each thread, so it waits only for a new one to be opened; and while the database is away,
         # its thread is soon free for others.
         "timeout": 2,
-        "reconnect_timeout": 5,  # longer ones would wait ever longer between two attempts
+        # Seconds that the pool goes on trying by itself, with growing pauses: less than a request
+        # waits, so that the first request after the database is back finds it.
+        "reconnect_timeout": 1,
         "max_idle": 60,
     }
     options = database.get("OPTIONS", {}) | {"pool": pool}
-    return database | {"CONN_MAX_AGE": 0, "OPTIONS": options}
+    return database | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False, "OPTIONS": options}
 
 
 _web = _database("DATABASE_URL", "auditportal_web")

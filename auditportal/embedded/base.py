@@ -7,9 +7,9 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.backends.postgresql import base
 
 from auditportal.embedded import cluster, server
+from auditportal.pooled import base
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -26,7 +26,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _pool_has_one(self) -> bool:
         """With a pool every request gets here; looking for the server takes a tenth of a ms.
 
-        A connection of a server that is gone is found out by the pool, which then has none.
+        That a connection is dead is found out when it is taken; then it comes here again.
         """
         pool = self._connection_pools.get(self.alias)  # type: ignore[attr-defined]
         return pool is not None and pool.get_stats()["pool_available"] > 0

@@ -1,0 +1,1 @@
+"""The database backend of `settings.DATABASES` where a server of its own is named."""
