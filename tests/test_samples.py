@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from audit import wire
 from audit.enums import OPERATIONS, AuditAction, Outcome, Phase, action
 from audit.samples import SOURCES, Sample, sample_events
 from audit.samples.operations import HABITS, mix
+from audit.samples.people import make_cast
 
 COUNT = 6_000
 START = datetime(2026, 8, 26, tzinfo=UTC)
@@ -77,6 +79,33 @@ def test_they_fill_any_period(period: timedelta) -> None:
     assert len(times) == 1_000
     assert min(times) >= START
     assert max(times) < START + period
+
+
+def test_parts_of_one_seed_are_other_events_of_the_same_people() -> None:
+    first, second = (
+        list(sample_events(2_000, seed=1, part=part, start=START, end=END)) for part in (0, 1)
+    )
+    assert first == made(2_000)
+    assert first != second
+    assert _people(first) & _people(second)
+    mails = dict(_people(first))
+    assert all(mails[user] == mail for user, mail in _people(second) if user in mails)
+
+
+def _people(samples: Sequence[Sample]) -> set[tuple[str, str]]:
+    """Who signed in, with the e-mail address they used."""
+    return {
+        (event["user_id"], event["context"]["email"])
+        for _, event in samples
+        if event["action"] == "user_login_attempted" and "email" in event["context"]
+    }
+
+
+def test_a_large_platform_has_many_users_with_an_address_each() -> None:
+    cast = make_cast(Random(1), 5_000)
+    for name in ("user_id", "email"):
+        found = {getattr(person, name) for person in (*cast.users, *cast.administrators)}
+        assert len(found) == 5_012
 
 
 def test_a_period_without_length_is_an_error() -> None:

@@ -80,25 +80,33 @@ class Cast(NamedTuple):
     administrators: tuple[Person, ...]
 
 
-def make_cast(random: Random) -> Cast:
-    """Everybody who takes part; the same for the same state of `random`."""
-    names = random.sample(range(len(FIRST_NAMES) * len(LAST_NAMES)), USERS + ADMINISTRATORS)
-    users = tuple(
+def make_cast(random: Random, users: int = USERS) -> Cast:
+    """Everybody who takes part, with so many users; the same for the same state of `random`."""
+    names = random.sample(range(_names_for(users + ADMINISTRATORS)), users + ADMINISTRATORS)
+    customers = tuple(
         _person(random, f"u-{1001 + index}", name, random.choice(MAIL_DOMAINS), _home(random))
-        for index, name in enumerate(names[:USERS])
+        for index, name in enumerate(names[:users])
     )
     administrators = tuple(
         _person(random, f"a-{101 + index}", name, "example.com", f"198.51.100.{10 + index}")
-        for index, name in enumerate(names[USERS:])
+        for index, name in enumerate(names[users:])
     )
-    return Cast(users, administrators)
+    return Cast(customers, administrators)
+
+
+def _names_for(people: int) -> int:
+    """How many names there have to be: where all are taken, a second Ada Khan is `ada.khan2`."""
+    pairs = len(FIRST_NAMES) * len(LAST_NAMES)
+    return pairs * -(-people // pairs)
 
 
 def _person(random: Random, user_id: str, name: int, domain: str, home: str) -> Person:
-    last, first = divmod(name, len(FIRST_NAMES))
+    rest, first = divmod(name, len(FIRST_NAMES))
+    namesakes, last = divmod(rest, len(LAST_NAMES))
+    number = namesakes + 1 if namesakes else ""
     return Person(
         user_id=user_id,
-        email=f"{FIRST_NAMES[first]}.{LAST_NAMES[last]}@{domain}".lower(),
+        email=f"{FIRST_NAMES[first]}.{LAST_NAMES[last]}{number}@{domain}".lower(),
         addresses=(
             home,
             home,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from audit.enums import ACTIONS, AuditAction, Phase
 from audit.samples import stories
 from audit.samples.facts import UNKNOWN
-from audit.samples.people import SOURCES, make_cast
+from audit.samples.people import SOURCES, USERS, make_cast
 from audit.samples.stage import DAY, HOUR, Stage
 
 PEOPLE = (
@@ -49,17 +49,30 @@ class Sample(NamedTuple):
     event: dict[str, Any]
 
 
-def sample_events(count: int, *, seed: int, start: datetime, end: datetime) -> Iterator[Sample]:
+def sample_events(
+    count: int,
+    *,
+    seed: int,
+    start: datetime,
+    end: datetime,
+    part: int = 0,
+    people: int = USERS,
+) -> Iterator[Sample]:
     """Exactly `count` events from `start` (included) to `end` (excluded), in order of time.
 
-    The same arguments give the same events. `start` and `end` are aware; raises ValueError where
-    nothing lies between them. From `COMPLETE_FROM` events on every action of the catalogue occurs.
+    The same arguments give the same events. Several parts of one seed are other events of the same
+    `people`, so that a long time can be made up in pieces; in each, applications number their
+    events from 1. `start` and `end` are aware; raises ValueError where nothing lies between them.
+    From `COMPLETE_FROM` events on every action of the catalogue occurs.
     """
     if start >= end:
         raise ValueError("the sample events need an end that is later than their start")
     random = Random(seed)  # noqa: S311  # it has to be the same every time
+    cast = make_cast(random, people)
+    if part:
+        random = Random(f"{seed}/{part}")  # noqa: S311
     length = (end - start) // timedelta(microseconds=1)
-    stage = Stage(random, make_cast(random), count=count, end=length)
+    stage = Stage(random, cast, count=count, end=length)
     return _dressed(_played(stage, count, start.astimezone(UTC)), start.astimezone(UTC), random)
 
 
@@ -162,6 +175,8 @@ def _dressed(played: Iterator[Played], start: datetime, random: Random) -> Itera
 
 
 def _lose_a_key(event: dict[str, Any], random: Random) -> None:
-    keys = [key.name for key in ACTIONS[event["action"]].context_keys if not key.conditional]
-    if keys:
-        del event["context"][random.choice(keys)]
+    context = event["context"]
+    wanted = [key.name for key in ACTIONS[event["action"]].context_keys if not key.conditional]
+    # A key that another step of the operation has on a condition only may be gone already.
+    if keys := [name for name in wanted if name in context]:
+        del context[random.choice(keys)]

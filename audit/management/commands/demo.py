@@ -15,10 +15,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.error import URLError
@@ -29,26 +26,20 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections
 
-from audit.ingest import Clock, ingest, is_demo, now
+from audit import seeding
+from audit.ingest import is_demo, now
 from audit.keys import issue_key
-from audit.models import ApiKey, AuditEvent, Scope, Source
+from audit.ledger.publishing import Contradiction
+from audit.ledger.sealing import Busy
+from audit.models import ApiKey, Scope, Source
 from audit.roles import ROLES
-from audit.samples import SOURCES, Sample, sample_events
+from audit.samples import SOURCES
+from audit.tasks import seal_pending
 
 HOST = "127.0.0.1"
 USER = "demo"
-PERIOD = timedelta(days=90)
-SEED = 20_261_124
-
-SPOOL = timedelta(minutes=15)
-"""For how long an application gathers events, at most, before it sends them."""
-BATCH = 1_000
-"""How many events it sends at once, at most, and about how many are committed together."""
-DELAY = timedelta(seconds=1)
-"""How long its batch is under way."""
-
 PATIENCE = 60
 """Seconds until the portal has to answer."""
 
@@ -68,7 +59,7 @@ class Command(BaseCommand):
             run(events, port, serves=not no_serve)
         except KeyboardInterrupt:
             raise CommandError("stopped before the demo was ready", returncode=130) from None
-        except (DatabaseError, ImproperlyConfigured, OSError) as error:
+        except (Contradiction, DatabaseError, ImproperlyConfigured, OSError) as error:
             raise CommandError(" ".join(str(error).split())) from error
 
 
@@ -173,63 +164,19 @@ def working_key(key: str | None) -> str:
 
 
 def load(count: int) -> None:
-    """Store the made-up events of the last `PERIOD`, if none are there yet."""
-    if AuditEvent.objects.filter(source__in=list(SOURCES)).exists():
+    """Store the made-up events and seal them, if none are there yet."""
+    if seeding.is_seeded():
         say("events are here already: all data are kept, nothing is loaded")
         return
     began, stored = time.monotonic(), 0
     try:
-        for stored in store(count):
-            show_progress(stored, count)
+        with closing(seeding.store(count, end=now())) as storing:
+            for stored in storing:
+                with suppress(Busy):  # a worker does it
+                    seal_pending()
+                show_progress(stored, count)
     finally:
         say(f"{stored:,} events were stored in {time.monotonic() - began:.1f} s")
-
-
-def store(count: int) -> Iterator[int]:
-    """Make up and store events, lot by lot; how many they are by now."""
-    end = now()
-    samples = sample_events(count, seed=SEED, start=end - PERIOD, end=end)
-    stored = 0
-    for batches in together(spooled(samples)):
-        with transaction.atomic():  # one commit for many small batches
-            for source, rows in batches:
-                arrived = min(rows[-1]["occurred_at"] + DELAY, end)
-                ingest(rows, source=source, clock=clock_at(arrived))
-                stored += len(rows)
-        yield stored
-
-
-def clock_at(at: datetime) -> Clock:
-    return lambda: at
-
-
-Batch = tuple[str, list[dict[str, Any]]]
-
-
-def spooled(samples: Iterable[Sample]) -> Iterator[Batch]:
-    """What each application sends at once: its events of `SPOOL`, up to `BATCH` of them."""
-    for _, window in groupby(samples, key=spool):
-        for source, group in groupby(sorted(window, key=by_source), key=by_source):
-            rows = [sample.event for sample in group]
-            yield from ((source, rows[n : n + BATCH]) for n in range(0, len(rows), BATCH))
-
-
-by_source = attrgetter("source")
-
-
-def spool(sample: Sample) -> int:
-    return int(sample.event["occurred_at"].timestamp() // SPOOL.total_seconds())
-
-
-def together(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-    """Batches in lots of about `BATCH` events."""
-    lot: list[Batch] = []
-    for batch in batches:
-        lot.append(batch)
-        if sum(len(rows) for _, rows in lot) >= BATCH:
-            yield lot
-            lot = []
-    yield lot
 
 
 def show_progress(stored: int, count: int) -> None:
