@@ -12,8 +12,12 @@ from django.db.models import Q, QuerySet
 
 from audit.canonical import time_text
 from audit.models import AuditEvent
+from audit.periods import Moment
 
 _CURSOR = re.compile(r"(?P<way>[<>])(?P<at>[0-9T:.-]+Z)/(?P<id>[0-9a-f-]{36})", re.ASCII)
+
+_FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
+"""Ids before and after every event's."""
 
 
 class BadCursor(ValueError):
@@ -58,8 +62,23 @@ def _beyond(
     )
 
 
+def until(moment: Moment) -> str:
+    """The cursor of the page that begins with the last event of a moment, and goes back in time."""
+    is_instant = moment.start == moment.until
+    return _text("<", moment.until, _LAST if is_instant else _FIRST)
+
+
+def newer_than(event: AuditEvent | None, otherwise: datetime) -> str:
+    """The cursor of what is newer than an event, or where there is none, than a time."""
+    return _write(">", event) if event else _text(">", otherwise, _LAST)
+
+
 def _write(way: str, event: AuditEvent) -> str:
-    text = f"{way}{time_text(event.occurred_at)}/{event.id}"
+    return _text(way, event.occurred_at, event.id)
+
+
+def _text(way: str, at: datetime, event_id: UUID) -> str:
+    text = f"{way}{time_text(at)}/{event_id}"
     return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 

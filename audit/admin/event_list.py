@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.db.models import QuerySet
 from django.db.models.options import Options
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 
-from audit import counts, enums
-from audit.admin import groups, saved_views
+from audit import counts, enums, paging, periods
+from audit.admin import columns, groups, live, saved_views, zones
 from audit.admin.filter_form import FilterForm
-from audit.admin.links import OWN_PARAMETERS, PLACE, events_url, pairs
+from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
-from audit.paging import BadCursor, page
+from audit.paging import BadCursor
 from audit.recorder import audit
 
 PAGE_SIZE = 50
@@ -27,22 +29,7 @@ PAGE_SIZE = 50
 def list_page(request: HttpRequest, site: AdminSite, opts: Options[AuditEvent]) -> TemplateResponse:
     """A page of the events that the filter keeps, or their groups, newest first."""
     chosen = AuditEventFilter(request.GET, besides=OWN_PARAMETERS)
-    group_by = request.GET.get("group_by", "")
-    shown = pairs(request.GET, without=PLACE)
-    context = (
-        site.each_context(request)
-        | saved_views.bar(request.user, shown)
-        | {
-            "title": "Events",
-            "opts": opts,
-            "form": FilterForm(chosen, [("group_by", group_by)] if group_by else []),
-            "group_by": group_by,
-            "group_label": groups.GROUPINGS.get(group_by, ""),
-            "groupings": list(_grouping_links(request)),
-            "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
-            "may_export": request.user.has_perm("audit.export_auditevent"),
-        }
-    )
+    context = site.each_context(request) | _controls(request, chosen) | {"opts": opts}
     try:
         context |= _found(request, chosen)
         status = 200
@@ -53,35 +40,79 @@ def list_page(request: HttpRequest, site: AdminSite, opts: Options[AuditEvent]) 
     return TemplateResponse(request, "audit/event_list.html", context, status=status)
 
 
+def _controls(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
+    """What the page offers around the events, whether or not there are any."""
+    group_by = request.GET.get("group_by", "")
+    kept = pairs(request.GET, without=PLACE)
+    zone_name, zone = zones.chosen(request)
+    return saved_views.bar(request.user, kept) | {
+        "title": "Events",
+        "form": FilterForm(chosen, [pair for pair in kept if pair[0] in SHOWN]),
+        "group_by": group_by,
+        "group_label": groups.GROUPINGS.get(group_by, ""),
+        "groupings": list(_grouping_links(request)),
+        "kept": kept,
+        "kept_but_columns": [pair for pair in kept if pair[0] != "columns"],
+        "at": request.GET.get("at", ""),
+        "zone": zone,
+        "zone_name": zone_name,
+        "origin": settings.AUDITPORTAL_ORIGIN,
+        "whole_query": urlencode(pairs(request.GET)),
+        "query": urlencode(pairs(request.GET, without=OWN_PARAMETERS)),
+        "may_export": request.user.has_perm("audit.export_auditevent"),
+    }
+
+
 def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """What was asked for; the search is recorded before any of it is shown."""
     events = chosen.events()
-    total, exact = counts.bounded(events)
+    shown_columns = columns.chosen(request.GET)
     shown = _grouped if request.GET.get("group_by") else _paged
+    total, exact = counts.bounded(events)
     found = shown(request, events) | {"total": total, "is_exact": exact}
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": urlencode(pairs(request.GET)), "count": total},
     )
-    return found
+    return found | {
+        "columns": shown_columns,
+        "column_choices": [(*one, one[0] in shown_columns) for one in columns.COLUMNS.items()],
+    }
 
 
 def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
-    kept = pairs(request.GET, without=("cursor", "group_by"))
+    kept = pairs(request.GET, without=(*PLACE, "group_by"))
     for code, label in groups.GROUPINGS.items():
         url = events_url([*kept, ("group_by", code)] if code else kept)
         yield label, url, code == request.GET.get("group_by", "")
 
 
 def _paged(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
-    """One page of events, and the addresses of its neighbours."""
-    shown = page(events, PAGE_SIZE, request.GET.get("cursor", ""))
-    kept = pairs(request.GET, without=("cursor",))
+    """One page of events, the addresses of its neighbours, and what leads on to newer ones."""
+    began = datetime.now(UTC)
+    cursor = _cursor(request.GET, began)
+    shown = paging.page(events, PAGE_SIZE, cursor)
+    kept = pairs(request.GET, without=PLACE)
     return {
         "events": shown.events,
         "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
         "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
+        "newest_url": cursor and events_url(kept),
+        "live_token": "" if cursor else live.token(request, next(iter(shown.events), None), began),
     }
+
+
+def _cursor(query: QueryDict, now: datetime) -> str:
+    """Where the page begins: as a link says it, or somebody who jumps to a time."""
+    cursor, at = query.get("cursor", ""), query.get("at", "").strip()
+    if not at:
+        return cursor
+    if cursor:
+        raise BadFilter({"at": ["goes with no cursor: a page begins at one place"]})
+    try:
+        return paging.until(periods.moment(at, now))
+    except ValueError as error:
+        raise BadFilter({"at": [str(error)]}) from None
 
 
 def _grouped(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:

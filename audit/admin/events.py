@@ -15,7 +15,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, enums
-from audit.admin import saved_views
+from audit.admin import live, saved_views
 from audit.admin.event_list import list_page
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
 from audit.downloads import csv_download
@@ -49,6 +49,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             path("", listed, name="audit_auditevent_changelist"),
             path("events.csv", exported, name="audit_auditevent_export"),
             path("<uuid:event_id>/", shown, name="audit_auditevent_change"),
+            path("newer/", require_safe(view(live.newer)), name="newer_events"),
             path("views/", view(saved_views.save), name="save_view"),
             path("views/<int:view_id>/", view(saved_views.change), name="change_view"),
             path("views/<int:view_id>/delete/", view(saved_views.delete), name="delete_view"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
-from django.http import QueryDict
+from django.http import HttpResponseRedirect, QueryDict
 from django.urls import reverse
+
+from audit.models import MAX_QUERY
 
 LIST = "admin:audit_auditevent_changelist"
 
-SHOWN = ("group_by",)
+SHOWN = ("group_by", "columns")
 """Parameters of the list beside the filters that say how it shows what it finds."""
 
-PLACE = ("cursor", "_popup", "e")
+PLACE = ("cursor", "at", "_popup", "e")
 """Parameters that say where somebody is in it; they go with no link to somewhere else."""
 
 OWN_PARAMETERS = (*SHOWN, *PLACE)
@@ -35,3 +37,8 @@ def pairs(query: QueryDict, *, without: Iterable[str] = ()) -> list[tuple[str, s
         for value in values
         if value.strip()
     ]
+
+
+def to_list(query: str) -> HttpResponseRedirect:
+    """Back to the list as a form's `query` says it; one that no page of ours wrote is dropped."""
+    return HttpResponseRedirect(events_url(parse_qsl(query) if len(query) <= MAX_QUERY else []))

@@ -18,15 +18,16 @@ from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_POST
 
+from audit.admin import columns
 from audit.admin.groups import GROUPINGS
-from audit.admin.links import SHOWN, events_url, pairs
+from audit.admin.links import SHOWN, events_url, pairs, to_list
 from audit.enums import AuditAction, PortalAction
-from audit.filters import AuditEventFilter
-from audit.models import MAX_QUERY, SavedView
+from audit.filters import AuditEventFilter, BadFilter
+from audit.models import SavedView
 from audit.roles import ROLES
 
 Pairs = list[tuple[str, str]]
@@ -135,12 +136,13 @@ class NewViewForm(ViewForm):
 
     def clean_query(self) -> str:
         given = QueryDict(self.cleaned_data["query"])
-        chosen = AuditEventFilter(given, besides=SHOWN)
-        problems = [f"{name}: {' '.join(texts)}" for name, texts in chosen.problems.items()]
+        try:
+            AuditEventFilter(given, besides=SHOWN).events()
+            columns.chosen(given)
+        except BadFilter as error:
+            raise ValidationError(str(error)) from None
         if given.get("group_by", "") not in GROUPINGS:
-            problems.append("group_by: this is no grouping of the list")
-        if problems:
-            raise ValidationError(problems)
+            raise ValidationError("group_by: this is no grouping of the list")
         return urlencode(pairs(given))
 
 
@@ -171,7 +173,7 @@ def delete(request: HttpRequest, view_id: int) -> HttpResponse:
     view = get_object_or_404(SavedView, pk=view_id, owner=_member(request))
     view.delete()
     messages.success(request, f"Deleted “{view.name}”. What it showed is below, to save it again.")
-    return _to_list(view.query)
+    return to_list(view.query)
 
 
 def _member(request: HttpRequest) -> User:
@@ -184,12 +186,7 @@ def _kept(request: HttpRequest, form: ViewForm, says: str, *, otherwise: str) ->
     if not form.is_valid():
         for name, errors in form.errors.items():
             messages.error(request, f"The view was not saved. {name.capitalize()}: {errors[0]}")
-        return _to_list(otherwise)
+        return to_list(otherwise)
     view = form.save()
     messages.success(request, says.format(view.name))
-    return _to_list(view.query)
-
-
-def _to_list(query: str) -> HttpResponse:
-    is_kept = len(query) <= MAX_QUERY  # a longer one was written by no page of ours
-    return HttpResponseRedirect(events_url(parse_qsl(query) if is_kept else []))
+    return to_list(view.query)

@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 
 from audit import enums
-from audit.admin import saved_views
+from audit.admin import saved_views, zones
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.overview import overview
@@ -37,6 +37,7 @@ class PortalSite(admin.AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         own = [
             path("actions/", self.admin_view(self.catalogue), name="actions"),
+            path("time-zone/", self.admin_view(zones.choose), name="time_zone"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("refusals/", self.admin_view(refusals_page), {"site": self}, name="refusals"),
         ]

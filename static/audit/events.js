@@ -32,7 +32,7 @@ for (const picker of document.querySelectorAll("[data-picker]")) {
 
 /* An empty field is no filter: leave it out of the address, so that links stay short. A day and a
    time are written with a T between them there; people put a space. */
-for (const form of document.querySelectorAll(".portal-filter form")) {
+for (const form of document.querySelectorAll(".portal-filter form, .portal-jump")) {
   form.addEventListener("formdata", (event) => {
     const kept = [...event.formData.entries()].filter(([, value]) => value.trim() !== "");
     for (const name of new Set(event.formData.keys())) event.formData.delete(name);
