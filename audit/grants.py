@@ -38,6 +38,7 @@ GRANTS = {
     "audit_heartbeat": WORKER_KEEPS,
     "audit_hourlycount": WORKER_KEEPS,
     "audit_dailycount": WORKER_KEEPS,
+    "audit_follower": WORKER_KEEPS,
     "audit_pruning": READ_ONLY,
     "audit_log": READ_ONLY,
     "django_migrations": READ_ONLY,

@@ -50,6 +50,16 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Follower',
+            fields=[
+                ('name', models.CharField(max_length=32, primary_key=True, serialize=False)),
+                ('position', models.BigIntegerField(default=0)),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='Heartbeat',
             fields=[
                 ('part', models.CharField(max_length=32, primary_key=True, serialize=False)),
