@@ -34,6 +34,7 @@ REASONS = {
     "body_too_large": "the body is too large",
     "expanded_too_large": "the body is too large when it is expanded",
     "too_many_events": "too many events in one request",
+    "too_many_values": "too many objects and arrays in one request",
     "too_large": "the event is too large",
     "body_cut": "the body is cut short",
     "empty_body": "the body holds no event",

@@ -280,3 +280,9 @@ def test_the_schema_tells_the_limits() -> None:
     assert {"413", "415", "429"} <= post["responses"].keys()
     (encoding,) = [p for p in post["parameters"] if p["in"] == "header"]
     assert encoding["schema"]["enum"] == ["gzip", "identity"]
+
+
+def test_a_body_of_millions_of_empty_objects_is_refused_unread(client):
+    body = b"[" + b"{}," * 700_000 + b"{}]"
+    code, detail = refusal(send(client, body), 413)
+    assert (code, "send fewer events" in detail) == ("too_many_values", True)

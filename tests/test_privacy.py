@@ -23,6 +23,8 @@ CARDS = [
     ("6304000000000000000", "630400*********0000"),
     ("4111 1111 1111 1111", "4111 11** **** 1111"),
     ("4111-1111-1111-1111", "4111-11**-****-1111"),
+    ("8171999927660000", "817199******0000"),
+    ("9792030394440796", "979203******0796"),
 ]
 
 
@@ -110,6 +112,23 @@ def test_a_credential_is_cut_to_a_short_prefix():
     event = wire.read(row)
     assert event.personal_context == {"token": "abcdef…"}
     assert event.changed == ["context.token"]
+
+
+def test_a_credential_is_cut_where_nobody_expects_it():
+    event = wire.read({"action": "user_logout", "context": {"token": "secretsecret"}})
+    assert event.personal_context == {"token": "secret…"}
+    assert {"cut", "unknown_key"} <= set(codes(event))
+
+
+def test_warnings_are_bounded():
+    event = wire.read({"action": "user_logout", "context": {f"k{n}": n for n in range(3_000)}})
+    assert len(event.warnings) == 101
+    assert event.warnings[-1].detail == "and 2902 warnings more"
+
+
+@pytest.mark.parametrize("text", ["c-{}", "cafe-{}", "a1-{}-b2"])
+def test_a_card_number_beside_a_hexadecimal_word_is_masked(text):
+    assert masked_text(text.format("4111111111111111")) == text.format("411111******1111")
 
 
 def test_a_client_may_name_further_keys_as_personal():

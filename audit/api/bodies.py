@@ -23,7 +23,9 @@ MAX_MEMBERS = 10_000
 
 _GZIP = 16 + zlib.MAX_WBITS
 
-TOO_LARGE = frozenset({"too_large", "body_too_large", "expanded_too_large", "too_many_events"})
+TOO_LARGE = frozenset(
+    {"too_large", "body_too_large", "expanded_too_large", "too_many_events", "too_many_values"}
+)
 """The codes of what is refused for its size alone: answered with 413."""
 
 BROKEN = frozenset({"body_cut", "invalid_gzip"})

@@ -176,7 +176,9 @@ class EventInSerializer(serializers.Serializer):
 class WarningSerializer(serializers.Serializer):
     """What was odd about an event that was stored all the same."""
 
-    code = serializers.ChoiceField(choices=["cut", "empty", "masked", "missing_key", "unknown_key"])
+    code = serializers.ChoiceField(
+        choices=["cut", "empty", "masked", "missing_key", "more", "unknown_key"]
+    )
     detail = serializers.CharField()
     pointer = serializers.CharField(help_text="JSON pointer (RFC 6901) into the event")
 

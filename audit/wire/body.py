@@ -12,11 +12,21 @@ from audit.wire.faults import Fault, Unreadable
 from audit.wire.values import Repeated, require_size, too_deep
 
 
+MAX_CONTAINERS = 640_000
+"""How many objects and arrays a body may hold, in all its events: 64 for each of 10,000.
+
+Sixteen MiB of empty ones would take more than a GiB before their number is known.
+"""
+
+
 def decode(body: bytes) -> list[Any]:
     """The rows of a JSON body: of an array its items, else the one value.
 
-    Raises `Unreadable` where the body is no UTF-8 or no JSON.
+    Raises `Unreadable` where the body is no UTF-8 or no JSON, or holds too much.
     """
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        detail = f"more than {MAX_CONTAINERS} objects and arrays; send fewer events a time"
+        raise Unreadable(Fault("too_many_values", detail))
     value = _loads(body)
     return value if isinstance(value, list) else [value]
 

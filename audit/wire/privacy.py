@@ -7,21 +7,33 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from audit.enums import ContextKey, Sensitivity
+from audit.enums import ACTIONS, ContextKey, Sensitivity
 from audit.wire.event import Event
 from audit.wire.faults import Warning, escaped
 
 SECRET_PREFIX = 6
 """How many characters of a credential are kept, enough to tell two apart and no more."""
 
+SECRETS = frozenset(
+    key.name
+    for action in ACTIONS.values()
+    for key in action.context_keys
+    if key.sensitivity is Sensitivity.SECRET
+)
+"""The names of all credentials: they are cut also where an action is not expected to have them."""
+
+MAX_WARNINGS = 100
+"""How many warnings an event gets; an answer must not grow without bound over its request."""
+
 CARD_LENGTHS = range(13, 20)
 """How many digits a card number may have (ISO/IEC 7812)."""
 
-# Payment cards begin with 2 to 6; a moment in milliseconds, which begins with 1, is none.
-MAY_HOLD_CARD = re.compile(rb"[2-6][0-9 -]{12}")
+# Card numbers begin with 2 to 9; a moment in milliseconds, which begins with 1, is none.
+MAY_HOLD_CARD = re.compile(rb"[2-9][0-9 -]{12}")
 """Quick, and true of every text that `_DIGITS` finds: only few texts are looked at twice."""
 
-_DIGITS = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,}")
+_DIGITS = re.compile(r"(?<![0-9])[2-9](?:[ -]?[0-9]){12,}")
+_DIGITS_ALONE = re.compile(r"(?<![0-9a-z])[2-9](?:[ -]?[0-9]){12,}(?![0-9a-z])", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"(?:[a-z]{1,12}[-_:.])?(?=[0-9-]*[a-f])[0-9a-f-]+", re.IGNORECASE)
 
@@ -40,11 +52,10 @@ def split_context(event: Event) -> None:
         key = catalogue.get(name)
         if key is None:
             event.warnings.append(_unknown_key(event, name))
-            event.personal_context[name] = value
-        elif key.sensitivity is Sensitivity.PLAIN and name not in event.personal:
-            event.context[name] = value
-        elif key.sensitivity is Sensitivity.SECRET:
+        if name in SECRETS:
             event.personal_context[name] = _cut_secret(name, value, event)
+        elif key and key.sensitivity is Sensitivity.PLAIN and name not in event.personal:
+            event.context[name] = value
         else:
             event.personal_context[name] = value
     event.warnings += _missing_keys(action.context_keys, given, action.value)
@@ -53,6 +64,8 @@ def split_context(event: Event) -> None:
         for name in sorted(event.personal)
         if name not in given
     ]
+    if (more := len(event.warnings) - MAX_WARNINGS) > 0:
+        event.warnings[MAX_WARNINGS:] = [Warning("more", f"and {more} warnings more", "")]
 
 
 def _unknown_key(event: Event, name: str) -> Warning:
@@ -103,13 +116,14 @@ def mask_cards(event: Event) -> None:
 def masked_text(text: str) -> str:
     """The text with the card numbers in it masked.
 
-    A text that as a whole is a UUID or a hexadecimal identifier (``req-eb161b4e964320``) is none,
-    however its digits fall.
+    A text that as a whole is a UUID is none, however its digits fall; in a hexadecimal identifier
+    (``req-eb161b4e964320``) only digits that no letter touches are.
     """
-    if _UUID.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
+    if _UUID.fullmatch(text):
         return text
+    digits = _DIGITS_ALONE if _HEXADECIMAL.fullmatch(text) else _DIGITS
     position = 0
-    while match := _DIGITS.search(text, position):
+    while match := digits.search(text, position):
         end = _card_end(match[0])
         if end is None:
             position = match.start() + 1
