@@ -71,7 +71,7 @@ _HOURS = f"""
         FROM audit_auditevent event
         WHERE NOT EXISTS (SELECT FROM ({_WAITING}) waiting WHERE waiting.id = event.id)
         GROUP BY 1, 2, 3)
-    SELECT start, source, action, coalesce(found, 0), coalesce(count, 0)
+    SELECT start::text, source, action, coalesce(found, 0), coalesce(count, 0)
     FROM counted FULL JOIN audit_hourlycount USING (start, source, action)
     WHERE found IS DISTINCT FROM count
 """
@@ -79,7 +79,7 @@ _DAYS = """
     WITH counted AS (
         SELECT date_trunc('day', start, 'UTC') AS start, source, action, sum(count) AS found
         FROM audit_hourlycount GROUP BY 1, 2, 3)
-    SELECT start, source, action, coalesce(found, 0), coalesce(count, 0)
+    SELECT start::text, source, action, coalesce(found, 0), coalesce(count, 0)
     FROM counted FULL JOIN audit_dailycount USING (start, source, action)
     WHERE found IS DISTINCT FROM count
 """
@@ -103,9 +103,9 @@ def check_counts(pruned: int, using: str, faults: Faults) -> None:
 
 
 def _name_count(
-    unit: str, start: datetime, source: str, action: str, found: int, kept: int, faults: Faults
+    unit: str, start: str, source: str, action: str, found: int, kept: int, faults: Faults
 ) -> None:
-    detail = f"{source}, {action}, the {unit} of {start:%Y-%m-%d %H:%M}: {kept} kept, {found} found"
+    detail = f"{source}, {action}, the {unit} from {start}: {kept} kept, {found} found"
     faults.add(Kind.COUNT_MISMATCH, detail)
 
 

@@ -105,9 +105,10 @@ def _root(size: int, using: str) -> bytes | None:
 
 def _is_other(stored: Checkpoint, head: Head, keys: Keys) -> bool:
     try:
-        return signed_head(stored.note, keys).root != head.root
+        other = signed_head(stored.note, keys)
     except ValueError:
         return False
+    return other.size == head.size and other.root != head.root
 
 
 def _stored_at(notes: Iterable[str], using: str) -> dict[int, Checkpoint]:
