@@ -11,7 +11,6 @@ from typing import Any
 from audit.wire.faults import Fault, Unreadable
 from audit.wire.values import Repeated, require_size, too_deep
 
-
 MAX_CONTAINERS = 640_000
 """How many objects and arrays a body may hold, in all its events: 64 for each of 10,000.
 
