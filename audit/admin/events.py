@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,17 +10,19 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, enums
-from audit.admin import live, saved_views
+from audit.admin import live, saved_views, seal
 from audit.admin.event_list import list_page
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
 from audit.downloads import csv_download
 from audit.filters import AuditEventFilter, BadFilter
+from audit.ledger.evidence import Checked
 from audit.models import AuditEvent
 from audit.recorder import audit
 
@@ -45,10 +48,14 @@ class AuditEventAdmin(admin.ModelAdmin):
         # A HEAD would be recorded as an export although no byte was sent.
         exported = require_GET(view(self.export_csv))
         shown = require_safe(view(self.event_view))
+        proof = require_GET(view(self.proof_view))
         return [
             path("", listed, name="audit_auditevent_changelist"),
             path("events.csv", exported, name="audit_auditevent_export"),
             path("<uuid:event_id>/", shown, name="audit_auditevent_change"),
+            path("<uuid:event_id>/verify/", view(self.verify_view), name="verify_event"),
+            path("<uuid:event_id>.tlog-proof", proof, {"of": seal.proof_file}, name="event_proof"),
+            path("<uuid:event_id>.entry", proof, {"of": seal.entry_file}, name="event_entry"),
             path("newer/", require_safe(view(live.newer)), name="newer_events"),
             path("views/", view(saved_views.save), name="save_view"),
             path("views/<int:view_id>/", view(saved_views.change), name="change_view"),
@@ -66,14 +73,35 @@ class AuditEventAdmin(admin.ModelAdmin):
 
     def event_view(self, request: HttpRequest, event_id: UUID) -> HttpResponse:
         """Everything that is known of one event, the six details of PCI DSS 10.2.2 first."""
+        return self._event_page(request, self._event(request, event_id))
+
+    def verify_view(self, request: HttpRequest, event_id: UUID) -> HttpResponse:
+        """The event's page, with what was found when its place in the log was computed again."""
+        event = self._event(request, event_id)
+        if request.method != "POST":
+            return redirect("admin:audit_auditevent_change", event_id)
+        return self._event_page(request, event, seal.verify(event))
+
+    def proof_view(
+        self, request: HttpRequest, event_id: UUID, of: Callable[[UUID], HttpResponse]
+    ) -> HttpResponse:
+        """A file with which an assessor checks the event; fetching it is a view of the event."""
+        self._require(request, "view")
+        answer = of(event_id)
+        _record_view(event_id)
+        return answer
+
+    def _event(self, request: HttpRequest, event_id: UUID) -> AuditEvent:
         self._require(request, "view")
         event = AuditEvent.objects.filter(pk=event_id).first()
         if event is None:
             raise Http404(f"There is no event {event_id}.")
-        audit.record_sync(
-            action=enums.PortalAction.PORTAL_EVENT_VIEWED,
-            context={"event_id": str(event_id)},
-        )
+        return event
+
+    def _event_page(
+        self, request: HttpRequest, event: AuditEvent, checked: Checked | None = None
+    ) -> HttpResponse:
+        _record_view(event.pk)
         timeline = _timeline(event)
         context = self.admin_site.each_context(request) | {
             "title": event.definition.label,
@@ -85,6 +113,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             "timeline": timeline[:TIMELINE],
             "timeline_goes_on": len(timeline) > TIMELINE,
             "timeline_url": events_url([("correlation_id", event.correlation_id or "")]),
+            **seal.section(event, checked),
         }
         return TemplateResponse(request, "audit/event.html", context)
 
@@ -105,6 +134,12 @@ class AuditEventAdmin(admin.ModelAdmin):
     def _require(self, request: HttpRequest, what: str) -> None:
         if not request.user.has_perm(f"audit.{what}_auditevent"):
             raise PermissionDenied(f"Your role does not let you {what} events.")
+
+
+def _record_view(event_id: UUID) -> None:
+    audit.record_sync(
+        action=enums.PortalAction.PORTAL_EVENT_VIEWED, context={"event_id": str(event_id)}
+    )
 
 
 # --- what the event's page says ------------------------------------------------------------------

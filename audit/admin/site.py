@@ -13,6 +13,7 @@ from audit import enums
 from audit.admin import saved_views, zones
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
+from audit.admin.ledger import ledger_page
 from audit.admin.overview import overview
 from audit.admin.sources import health_page, refusals_page
 from audit.models import ApiKey, AuditEvent, Source
@@ -38,6 +39,7 @@ class PortalSite(admin.AdminSite):
         own = [
             path("actions/", self.admin_view(self.catalogue), name="actions"),
             path("time-zone/", self.admin_view(zones.choose), name="time_zone"),
+            path("ledger/", self.admin_view(ledger_page), {"site": self}, name="ledger"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("refusals/", self.admin_view(refusals_page), {"site": self}, name="refusals"),
         ]

@@ -23,8 +23,8 @@ def health_page(request: HttpRequest, site: AdminSite) -> TemplateResponse:
         {
             "source": each,
             "states": [sources.STATES[name] for name in each.states],
-            "silence": _length(each.silence),
-            "pause": _length(each.pause),
+            "silence": length(each.silence),
+            "pause": length(each.pause),
         }
         for each in sources.health(at)
     ]
@@ -69,7 +69,7 @@ def _choices(chosen: str | None) -> list[tuple[str, str | None, bool]]:
     return [(label, value, value == chosen) for label, value in names]
 
 
-def _length(time: timedelta | None) -> str:
+def length(time: timedelta | None) -> str:
     """A length of time in its two largest units."""
     if time is None:
         return ""

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 from audit.api.keys import ApiKeyAuthentication, require_scope
 from audit.api.renderers import JSONRenderer
 from audit.api.views import Door
-from audit.ledger import evidence, merkle, publishing, storage, tiles
+from audit.ledger import evidence, publishing, storage, tiles
 from audit.models import ApiKey, LogKey, Scope
 
 A_YEAR = 365 * 24 * 3600
@@ -110,10 +110,6 @@ def _text(content: str) -> HttpResponse:
     return HttpResponse(content, content_type="text/plain; charset=utf-8")
 
 
-def _bytes(content: bytes) -> HttpResponse:
-    return HttpResponse(content, content_type="application/octet-stream")
-
-
 class CheckpointView(LogDoor):
     """`/log/checkpoint`"""
 
@@ -158,12 +154,7 @@ class TileView(LogDoor):
 
     def get(self, request: Request, place: str) -> HttpResponse:
         """Up to 256 hashes of the tree; a narrower tile is the beginning of a wider one."""
-        tile, width = _parsed(path := f"tile/{place}")
-        wanted = width * merkle.HASH_BYTES
-        hashes = storage.read_tiles([tile]).get(tile, b"")
-        if len(hashes) < wanted:
-            raise _beyond(path)
-        return _bytes(hashes[:wanted])
+        return _file(f"tile/{place}")
 
 
 class EntriesView(LogDoor):
@@ -173,19 +164,15 @@ class EntriesView(LogDoor):
 
     def get(self, request: Request, place: str) -> HttpResponse:
         """Up to 256 of the entries themselves."""
-        tile, width = _parsed(path := f"tile/entries/{place}")
-        found = storage.entries(tile.number * tiles.WIDTH, width)
-        if len(found) < width:
-            raise _beyond(path)
-        return _bytes(tiles.bundle(found))
+        return _file(f"tile/entries/{place}")
 
 
-def _parsed(path: str) -> tuple[tiles.Tile, int]:
+def _file(path: str) -> HttpResponse:
     try:
-        return tiles.parse_path(path)
+        tile, width = tiles.parse_path(path)
     except ValueError as error:
         raise Http404(f"There is no such tile: {error}.") from None
-
-
-def _beyond(path: str) -> Http404:
-    return Http404(f"The log is not large enough for {path}: take the size from the checkpoint.")
+    content = storage.content(tile, width)
+    if content is None:
+        raise Http404(f"The log is not large enough for {path}: take the size from the checkpoint.")
+    return HttpResponse(content, content_type="application/octet-stream")

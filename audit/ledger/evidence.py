@@ -72,7 +72,8 @@ def _checkpoint_over(index: int, using: str) -> Checkpoint:
     checkpoint = served(using)
     if checkpoint is None or checkpoint.size <= index:
         checkpoint = storage.head(using)
-    assert checkpoint is not None, "a leaf and its first checkpoint are written together"
+    if checkpoint is None or checkpoint.size <= index:
+        raise ValueError(f"no checkpoint holds entry {index}: it was taken away")
     return checkpoint
 
 
@@ -81,10 +82,13 @@ def _checkpoint_over(index: int, using: str) -> Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The place of an event in the log, and the first checkpoint that holds it."""
+    """The place of an event in the log, and the first checkpoint that holds it.
+
+    There always is one, unless somebody took it away.
+    """
 
     index: int
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
 
 
 def sealed(event_id: UUID, using: str = "default") -> Sealed | None:
@@ -93,7 +97,7 @@ def sealed(event_id: UUID, using: str = "default") -> Sealed | None:
     if leaf is None:
         return None
     later = Checkpoint.objects.using(using).filter(size__gt=leaf.index)
-    return Sealed(leaf.index, later.order_by("size")[0])
+    return Sealed(leaf.index, later.order_by("size").first())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,40 +109,61 @@ class Checked:
 
     @property
     def holds(self) -> bool:
+        """Whether all of it does."""
         return all(self.outcomes.values())
 
 
-def check(event: AuditEvent, proved: Proved, using: str = "default") -> Checked:
-    """Recompute everything between an event's row and the log's signature.
+def check(event: AuditEvent, using: str = "default") -> Checked | None:
+    """Recompute everything between an event's row and the log's signature; None if not sealed.
 
-    `entry`: the row gives the leaf that the log has. `personal`: the personal values that are left
-    have the digests in the entry. `included`: the leaf is in the tree of the checkpoint.
-    `signed`: the checkpoint carries the signature of the log's key.
+    `entry`: the row gives the leaf that the log has. `personal`: the personal values have the
+    digests in the entry. `included`: the leaf is in the tree of the checkpoint. `signed`: the
+    checkpoint carries a signature by the log's key of that time.
     """
-    head, proof = proved.proof.checkpoint, proved.proof
-    leaf = canonical.leaf(event.entry(origin(using)))
-    outcomes = {
-        "entry": leaf == proved.leaf == bytes(event.leaf_hash),
-        "personal": _digests_hold(event),
-        "included": merkle.verify_inclusion(
-            proved.leaf, proof.index, head.size, proof.hashes, head.root
-        ),
-        "signed": head.origin == origin(using) and _is_signed(proof.note, head.size, using),
-    }
-    return Checked(head.size, outcomes)
+    place = sealed(event.pk, using)
+    if place is None:
+        return None
+    own = {"entry": _leaf(event, using) == bytes(event.leaf_hash), "personal": _digests_hold(event)}
+    try:
+        proved = proof_of(event.pk, using)
+        assert proved is not None, "its leaf is there"
+    except (ValueError, KeyError):  # a checkpoint that is none any more; tiles that are not there
+        size = place.checkpoint.size if place.checkpoint else 0
+        return Checked(size, {**own, "included": False, "signed": False})
+    return Checked(
+        proved.proof.checkpoint.size,
+        {
+            **own,
+            "entry": own["entry"] and proved.leaf == bytes(event.leaf_hash),
+            "included": _is_included(proved),
+            "signed": _is_signed(proved.proof, using),
+        },
+    )
+
+
+def _leaf(event: AuditEvent, using: str) -> bytes | None:
+    try:
+        return canonical.leaf(event.entry(origin(using)))
+    except (TypeError, ValueError, AttributeError):  # what ingest would never have stored
+        return None
 
 
 def _digests_hold(event: AuditEvent) -> bool:
-    """An event without its salt has forgotten: then no value may be left."""
-    values = event.personal_values()
-    if event.salt is None:
-        return not values
-    return canonical.digests(bytes(event.salt), values) == event.digests
-
-
-def _is_signed(note: Note, size: int, using: str) -> bool:
     try:
-        note.verified(keys_at(size, using))
+        values = canonical.digests(bytes(event.salt or b""), event.personal_values())
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return values == event.digests
+
+
+def _is_included(proved: Proved) -> bool:
+    proof, head = proved.proof, proved.proof.checkpoint
+    return merkle.verify_inclusion(proved.leaf, proof.index, head.size, proof.hashes, head.root)
+
+
+def _is_signed(proof: Proof, using: str) -> bool:
+    head = proof.checkpoint
+    try:
+        return head.origin == origin(using) and bool(proof.note.verified(keys_at(head.size, using)))
     except ValueError:
         return False
-    return True

@@ -79,3 +79,12 @@ def entries(first: int, count: int, using: str = "default") -> list[bytes]:
             raise NotStored(index)
     name = origin(using)
     return [events[id].entry(name) for id in ids.values()]
+
+
+def content(tile: Tile, width: int, using: str = "default") -> bytes | None:
+    """The file of a tile or of entries, so wide; None beyond the log. Raises `NotStored`."""
+    if tile.level == tiles.ENTRIES:
+        found = entries(tile.number * tiles.WIDTH, width, using)
+        return tiles.bundle(found) if len(found) == width else None
+    hashes = read_tiles([tile], using).get(tile, b"")[: width * merkle.HASH_BYTES]
+    return hashes if len(hashes) == width * merkle.HASH_BYTES else None

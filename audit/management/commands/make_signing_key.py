@@ -26,8 +26,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
             key = make_key(file, settings.AUDITPORTAL_ORIGIN)
-        except FileExistsError:
-            raise CommandError(f"{file} is there already: no key is ever overwritten") from None
+        except FileExistsError as error:
+            raise CommandError(
+                f"{error.filename} is there already: no key is ever overwritten"
+            ) from None
         except (OSError, ValueError) as error:
             raise CommandError(f"no key was made: {error}") from None
         self.stdout.write(key.verifier.text())
