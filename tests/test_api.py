@@ -383,7 +383,7 @@ def test_the_schema_is_valid_and_names_every_door_and_filter(tmp_path: Path) -> 
     paths = json.loads(file.read_text())["paths"]
     assert set(paths) == {
         EVENTS, f"{EVENTS}{{id}}/", "/api/v1/actions/", "/api/v1/summary/",
-        "/api/v1/export/events.csv", "/api/v1/sources/",
+        "/api/v1/export/events.csv", "/api/v1/sources/", f"{EVENTS}{{id}}/proof/",
     }  # fmt: skip
     for address in (EVENTS, "/api/v1/summary/", "/api/v1/export/events.csv"):
         parameters = {each["name"]: each for each in paths[address]["get"]["parameters"]}
