@@ -230,6 +230,23 @@ def _as_maintenance(statement: str) -> None:
         cursor.execute(statement)
 
 
+# --- a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, closed with the module: other tests run event loops of their own."""
+    from tests.browser import chromium  # most tests need no browser, and not the time to import it
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 # --- waiting -----------------------------------------------------------------------------------
 
 

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from audit.ingest import ingest
+from tests.browser import PASSWORD, signed_in, violations
 from tests.conftest import a_sign_in
 
 pytestmark = pytest.mark.browser
 
-PASSWORD = "correct horse battery"
 LIST = "/admin/audit/auditevent/"
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The machine's own Chromium, closed with the module: other tests run event loops of theirs."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        reason = "no Chromium here: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    # Playwright leaves an event loop running in this thread; the ORM is used beside it, not in it.
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -62,43 +39,12 @@ def portal(own_database: str) -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def page(browser: Browser, portal: str) -> Iterator[Page]:
     """A signed-in browser window of 1280 pixels in which nothing may go wrong unseen."""
-    with _signed_in(browser, portal, "light", 1280) as (page, complaints):
+    with signed_in(browser, portal) as (page, complaints):
         yield page
         assert complaints == []
-
-
-@contextmanager
-def _signed_in(
-    browser: Browser, portal: str, scheme: Any, width: int
-) -> Iterator[tuple[Page, list[str]]]:
-    """A signed-in window, and what goes wrong in it: scripts, the content-security-policy."""
-    context = browser.new_context(
-        base_url=portal, color_scheme=scheme, viewport={"width": width, "height": 900}
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: _note(complaints, page, said))
-    page.goto("/")
-    page.get_by_label("Username").fill("ada")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    yield page, complaints
-    context.close()
-
-
-def _note(complaints: list[str], page: Page, said: ConsoleMessage) -> None:
-    # A refused filter and an unknown event are answered with their status; that is meant.
-    if said.type == "error" and "the server responded with a status of 40" not in said.text:
-        complaints.append(f"{page.url}: {said.text} {said.location}")
 
 
 def test_staff_find_the_worst_address_of_failed_sign_ins_in_three_clicks(page: Page) -> None:
@@ -178,7 +124,7 @@ def test_every_page_is_accessible_and_fits(
     browser: Browser, portal: str, scheme: str, width: int
 ) -> None:
     faults: list[Any] = []
-    with _signed_in(browser, portal, scheme, width) as (page, complaints):
+    with signed_in(browser, portal, scheme, width) as (page, complaints):
         page.goto(LIST)
         event = page.get_by_role("table").get_by_role("link").first.get_attribute("href")
         for name, address in {**PAGES, "event": event}.items():
@@ -186,14 +132,6 @@ def test_every_page_is_accessible_and_fits(
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 faults.append((name, "wider than the window"))
             faults += [(name, complaint) for complaint in complaints]
-            faults += [(name, violation) for violation in _violations(page)]
+            faults += [(name, violation) for violation in violations(page)]
             complaints.clear()  # axe itself tries an inline style, which the policy blocks
     assert faults == []
-
-
-def _violations(page: Page) -> list[tuple[str, str, str]]:
-    return [
-        (found["id"], node["html"][:160], node.get("failureSummary", ""))
-        for found in Axe().run(page).response["violations"]
-        for node in found["nodes"][:1]
-    ]

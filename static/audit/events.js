@@ -42,6 +42,14 @@ for (const form of document.querySelectorAll(".portal-filter form, .portal-jump"
   });
 }
 
+/* While a search is under way, what is still shown is not what was asked for: say so. */
+const searching = (is) => {
+  document.body.classList.toggle("is-searching", is);
+  document.querySelector(".portal-found").setAttribute("aria-busy", is);
+};
+document.querySelector(".portal-filter form").addEventListener("submit", () => searching(true));
+addEventListener("pageshow", () => searching(false)); // come back to, from the browser's memory
+
 /* On a narrow screen the events come first once a filter is in force; the chips tell which. */
 if (matchMedia("(max-width: 767px)").matches && document.querySelector(".portal-chips")) {
   document.querySelector(".portal-filter").open = false;
