@@ -116,6 +116,63 @@ def test_what_the_list_cannot_show_is_said(given, says, as_user, auditor, store)
     assert recorded(SEARCHED) == []
 
 
+# --- what people and machines put into an address -------------------------------------------------
+
+EVERY_KIND = [
+    ("category", "authentication"), ("framework", "PCI-DSS"), ("operation", "user_login"),
+    ("action", "user_login_failed"), ("outcome", "failure"), ("source", "payments"),
+    ("ip", "192.0.2.0/24"), ("occurred_after", "-7d"), ("context", "reason:invalid_password"),
+    ("recorded_after", "-7d"), ("columns", "details"), ("group_by", ""),
+]  # fmt: skip
+
+
+def test_forty_filters_of_every_kind_at_once_find_what_they_say(as_user, auditor, store):
+    store({}, {"user_id": "u-2"})
+    given = [*EVERY_KIND, *(("user_id", f"u-{number}") for number in range(1, 30))]
+    client = as_user(auditor)
+    answer = client.get(f"{LIST}?{urlencode(given)}")
+    assert (answer.status_code, answer.context["total"]) == (200, 2)
+    saved = {"name": "Forty", "query": answer.context["view_query"], "role": ""}
+    again = client.post(f"{LIST}views/", saved, follow=True)
+    assert again.context["total"] == 2
+
+
+def test_a_time_range_turned_round_is_told_in_the_words_of_the_page(as_user, auditor):
+    answer = as_user(auditor).get(f"{LIST}?occurred_after=2026-02-01&occurred_before=2026-01-01")
+    assert answer.status_code == 400
+    assert "From occurred_after : lies after occurred_before" in seen(answer).text
+    assert "Begin again without filters" in seen(answer).text
+
+
+@pytest.mark.parametrize("text", ["x" * 2048, "é" * 2048, "a " * 1024, "<b>" * 600, "%_\\" * 500])
+def test_a_search_of_two_thousand_characters_is_answered(text, as_user, auditor, store):
+    store({})
+    answer = as_user(auditor).get(f"{LIST}?{urlencode({'q': text})}")
+    assert answer.status_code == 200
+    assert "No event matches all of these filters" in seen(answer).text
+    assert seen(answer).forbidden == []
+
+
+def test_a_search_that_is_too_long_is_refused_with_its_limit(as_user, auditor):
+    answer = as_user(auditor).get(f"{LIST}?{urlencode({'q': 'x' * 2049})}")
+    assert answer.status_code == 400
+    assert "Words q : has to be text of up to 2048 characters" in seen(answer).text
+
+
+@pytest.mark.parametrize(
+    "name", ["q", "at", "columns", "group_by", "cursor", "user_id", "zone", "after"]
+)
+@pytest.mark.parametrize(
+    "value", ["\ud800", "%ff", "\x7f", "‮evil", "'\"><svg onload=x>", "{{ 7*7 }}"]
+)
+def test_no_value_of_any_parameter_is_a_fault(name, value, as_user, auditor, store):
+    store({})
+    sent = urlencode({name: value.encode("utf-8", "surrogatepass")}).replace("%25ff", "%ff")
+    answer = as_user(auditor).get(f"{LIST}?{sent}")
+    assert answer.status_code in (200, 400)
+    assert seen(answer).forbidden == []
+
+
 # --- in a time zone ----------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from django.utils.http import urlencode
 
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, saved_views, zones
-from audit.admin.filter_form import FilterForm
+from audit.admin.filter_form import FilterForm, problems
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -34,9 +34,9 @@ def list_page(request: HttpRequest, site: AdminSite, opts: Options[AuditEvent]) 
         context |= _found(request, chosen)
         status = 200
     except BadFilter as error:
-        context["problems"], status = error.errors, 400
+        context["problems"], status = problems(error.errors), 400
     except BadCursor as error:
-        context["problems"], status = {"cursor": [str(error)]}, 400
+        context["problems"], status = problems({"cursor": [str(error)]}), 400
     return TemplateResponse(request, "audit/event_list.html", context, status=status)
 
 

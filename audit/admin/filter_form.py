@@ -31,6 +31,18 @@ LABELS = {
 }
 """The filters in the words of the page."""
 
+BESIDES = {"group_by": "Group by", "columns": "Columns", "at": "Jump to", "cursor": "Page"}
+"""And the list's other parameters."""
+
+
+def problems(errors: dict[str, list[str]]) -> list[tuple[str, str, str]]:
+    """What is wrong with which parameter: its words on the page, its name in the URL, the message.
+
+    One that there is not has no words of its own.
+    """
+    words = LABELS | BESIDES
+    return [(words.get(name, ""), name, " ".join(texts)) for name, texts in errors.items()]
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
