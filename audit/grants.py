@@ -39,6 +39,8 @@ GRANTS = {
     "audit_hourlycount": WORKER_KEEPS,
     "audit_dailycount": WORKER_KEEPS,
     "audit_follower": WORKER_KEEPS,
+    "audit_pair": WORKER_APPENDS,
+    "audit_unpaired": {"web": "SELECT", "worker": "SELECT, INSERT, DELETE"},
     "audit_pruning": READ_ONLY,
     "audit_log": READ_ONLY,
     "django_migrations": READ_ONLY,

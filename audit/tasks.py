@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
+from audit import following, pairing
 from audit.ingest import origin
 from audit.ledger import publishing, sealing, storage
 from audit.ledger.keys import make_key, read_key, require_current
@@ -37,6 +38,15 @@ BEAT = timedelta(seconds=5)
 
 PATIENCE = 5.0
 """Seconds after a failure until the next try."""
+
+REST = 1.0
+"""Seconds until a follower that has seen the whole log looks again."""
+
+FOLLOWERS = {pairing.FOLLOWER: pairing.follow}
+"""What follows the log, each with a place of its own in it."""
+
+Part = tuple[Callable[[], object], Callable[[Event], object]]
+"""What a part does again and again, and how it waits in between."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +96,10 @@ def publish_newest() -> None:
 
 def start(stop: Event) -> list[Thread]:
     """Start every part of the worker; each ends soon after `stop` is set."""
-    parts = {
+    parts: dict[str, Part] = {
         "sealer": (seal_pending, lambda _: until_events_come()),
         "publisher": (publish_newest, lambda stop: stop.wait(settings.LEDGER_PUBLISH_SECONDS)),
+        **{name: _follower(name, work) for name, work in FOLLOWERS.items()},
     }
     threads = [
         Thread(target=_keep_doing, args=(part, work, pause, stop), name=part)
@@ -97,6 +108,19 @@ def start(stop: Event) -> list[Thread]:
     for thread in threads:
         thread.start()
     return threads
+
+
+def _follower(name: str, work: following.Work) -> Part:
+    """A part that follows the log, and rests where it has seen all of it."""
+
+    def follow() -> int:
+        return following.follow(name, work, using=USING)
+
+    def rest(stop: Event) -> None:
+        if not following.behind(name, using=USING):
+            stop.wait(REST)
+
+    return follow, rest
 
 
 def _keep_doing(

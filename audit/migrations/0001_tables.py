@@ -242,6 +242,33 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Pair',
+            fields=[
+                ('attempt', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='+', serialize=False, to='audit.auditevent')),
+                ('is_inferred', models.BooleanField()),
+                ('outcome', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='audit.auditevent')),
+            ],
+            options={
+                'default_permissions': (),
+                'indexes': [models.Index(condition=models.Q(('is_inferred', True)), fields=['outcome'], name='pair_inferred')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Unpaired',
+            fields=[
+                ('event', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='+', serialize=False, to='audit.auditevent')),
+                ('is_attempt', models.BooleanField()),
+                ('operation', models.CharField(max_length=64)),
+                ('source', models.CharField(max_length=64)),
+                ('correlation_id', models.CharField(max_length=255, null=True)),
+                ('occurred_at', models.DateTimeField()),
+            ],
+            options={
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['operation', 'source', 'correlation_id', 'occurred_at'], name='unpaired_other_half'), models.Index(fields=['is_attempt', 'occurred_at', 'event'], name='unpaired_time')],
+            },
+        ),
+        migrations.CreateModel(
             name='Log',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

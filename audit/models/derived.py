@@ -5,7 +5,12 @@ All of it can be made again from the events, so the guard does not stand on it.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
+
+from audit import wire
+from audit.models.evidence import AuditEvent
 
 
 class Follower(models.Model):
@@ -19,3 +24,58 @@ class Follower(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.position}"
+
+
+class Unpaired(models.Model):
+    """An attempt or an outcome whose other half has not been seen; written by `audit.pairing`.
+
+    It repeats what the other half is looked up by; who and where it was stands in the event alone.
+    """
+
+    event = models.OneToOneField(
+        AuditEvent, models.DO_NOTHING, primary_key=True, related_name="+", db_constraint=False
+    )
+    is_attempt = models.BooleanField()
+    operation = models.CharField(max_length=64)
+    source = models.CharField(max_length=64)
+    correlation_id = models.CharField(max_length=wire.MAX_IDENTIFIER, null=True)
+    occurred_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(
+                fields=["operation", "source", "correlation_id", "occurred_at"],
+                name="unpaired_other_half",
+            ),
+            models.Index(fields=["is_attempt", "occurred_at", "event"], name="unpaired_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.event_id}"
+
+
+class Pair(models.Model):
+    """The attempt and the outcome of one operation; `is_inferred` where no correlation id says so.
+
+    Written by `audit.pairing`, for good: an event is in one pair at most.
+    """
+
+    attempt = models.OneToOneField(
+        AuditEvent, models.DO_NOTHING, primary_key=True, related_name="+", db_constraint=False
+    )
+    outcome = models.OneToOneField(
+        AuditEvent, models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    is_inferred = models.BooleanField()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(
+                fields=["outcome"], condition=models.Q(is_inferred=True), name="pair_inferred"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.attempt_id} {self.outcome_id}"
