@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
+from audit import tasks
 from audit.ingest import ingest
+from audit.models import Leaf, Publication, Verification
 from tests.browser import PASSWORD, signed_in, violations
 from tests.conftest import a_sign_in
 
@@ -34,9 +37,24 @@ def portal(own_database: str) -> Iterator[str]:
         ],
         source="payments",
     )
+    tasks.seal_pending()
+    keep_what_the_ledger_shows()
     server = LiveServer("127.0.0.1")
     yield server.url
     server.stop()
+
+
+def keep_what_the_ledger_shows() -> None:
+    """A place outside that fails, and a verification that found something."""
+    at, event = datetime.now(UTC), Leaf.objects.get(index=0).event_id
+    Publication.objects.using("worker").create(
+        target="/mnt/published", tried_at=at, error="PermissionError: [Errno 13] Permission denied"
+    )
+    fault = {"kind": "LEAF_MISMATCH", "detail": "x", "index": 0, "event_id": str(event)}
+    Verification.objects.using("worker").create(
+        started_at=at, finished_at=at, first=0, size=6, verdict="inconsistent", fault_count=1,
+        faults=[fault],
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -102,6 +120,21 @@ def test_a_new_api_key_is_shown_once(page: Page) -> None:
     assert key not in page.content()
 
 
+def test_staff_verify_an_event_and_take_its_proof_away(page: Page) -> None:
+    page.goto(f"{LIST}?outcome=failure&source=payments")
+    page.get_by_role("row").nth(1).get_by_role("link").click()
+    page.get_by_role("button", name="Verify now").click()
+    expect(page.get_by_role("status")).to_contain_text("Verified just now")
+    assert page.url.endswith("/verify/#log"), "what was found is in sight"
+    with page.expect_download() as download:
+        page.get_by_role("link", name="the proof").click()
+    assert download.value.suggested_filename.endswith(".tlog-proof")
+    page.get_by_role("link", name="Ledger").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download verify_log.py").click()
+    assert download.value.suggested_filename == "verify_log.py"
+
+
 PAGES = {
     "overview": "/admin/",
     "overview by framework": "/admin/?by=framework&period=-24h",
@@ -111,6 +144,7 @@ PAGES = {
     "empty list": f"{LIST}?user_id=nobody",
     "refused filter": f"{LIST}?ip=nonsense",
     "catalogue": "/admin/actions/",
+    "ledger": "/admin/ledger/",
     "sources": "/admin/sources/",
     "refusals": "/admin/refusals/",
     "API keys": "/admin/audit/apikey/",
@@ -125,10 +159,13 @@ def test_every_page_is_accessible_and_fits(
 ) -> None:
     faults: list[Any] = []
     with signed_in(browser, portal, scheme, width) as (page, complaints):
-        page.goto(LIST)
+        page.goto(f"{LIST}?source=payments")
         event = page.get_by_role("table").get_by_role("link").first.get_attribute("href")
-        for name, address in {**PAGES, "event": event}.items():
-            page.goto(str(address))
+        for name, address in {**PAGES, "event": event, "verified event": None}.items():
+            if address:
+                page.goto(str(address))
+            else:
+                page.get_by_role("button", name="Verify now").click()
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 faults.append((name, "wider than the window"))
             faults += [(name, complaint) for complaint in complaints]

@@ -146,7 +146,7 @@ def test_the_ledger_shows_where_checkpoints_were_brought_and_who_cosigned(own_da
     )
     text = seen(signed_in("Reviewer").get(LEDGER)).text
     assert "/mnt/out Folder failed 2026-03-01 09:30:00: PermissionError: no 1 events" in text
-    assert "witness.example/w Witness up to date 2 events 2026-03-01 09:30:00" in text
+    assert "witness.example/w Witness brought 2 events 2026-03-01 09:30:00" in text
     assert "Cosigned by witness.example/w 2026-03-01 09:30:00 UTC" in text
 
 
