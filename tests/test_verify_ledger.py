@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,10 +28,11 @@ from audit import canonical, tasks
 from audit.ingest import ingest
 from audit.ledger import handovers, keys, merkle, storage, tiles
 from audit.ledger.checkpoints import Checkpoint as Head
+from audit.ledger.copying import write_copy
 from audit.ledger.notes import Note, SigningKey
 from audit.ledger.verification import faults as faults_module
 from audit.ledger.verification import parallel
-from audit.ledger.verification.events import Number
+from audit.ledger.verification.events import Stretch
 from audit.ledger.verification.faults import Kind
 from audit.ledger.verification.run import Result, verify
 from audit.ledger.verification.sequences import Sequences
@@ -369,7 +369,7 @@ MORE = f"UNSEALED {COUNT}"
 TWO = f"DUPLICATE_EVENT {LEAF}"
 TWICE = f"{TWO} UNSEALED SOURCE_SEQ_GAP"
 AGAIN = "INCONSISTENT SPLIT_VIEW"
-CUT, CUT_ALONE = f"{MISSING} MALFORMED", f"{ROLLBACK} {COUNT}"
+OLDER, CUT_ALONE = f"{MISSING} {ROLLBACK}", f"{ROLLBACK} {COUNT}"
 OTHER_KEY, REKEYED = f"{KEY} INCONSISTENT", f"{KEY} {AGAIN}"
 NONE = ""
 
@@ -401,10 +401,10 @@ TAMPERS = {
     "a checkpoint by another key":    Tamper(sign_rekeyed,     KEY,       KEY),
     "a signature spoilt":             Tamper(spoil_signature,  SIGNATURE, SIGNATURE),
     "back to an older checkpoint":    Tamper(go_back,          ROLLBACK,  ROLLBACK),
-    "an older one in its place":      Tamper(put_older_one,    ROLLBACK,  "INCONSISTENT"),
+    "an older one in its place":      Tamper(put_older_one,    OLDER,     "INCONSISTENT"),
     "a checkpoint dated back":        Tamper(date_back,        NONE,      TIME),
 
-    "1,000 cut, leaves and tiles":    Tamper(cut_the_end,      CUT,       CUT_ALONE),
+    "1,000 cut, leaves and tiles":    Tamper(cut_the_end,      MISSING,   CUT_ALONE),
     "the same and all that tells":    Tamper(cut_everything,   ROLLBACK,  NONE, ROLLBACK, ROLLBACK),
     "rewritten, signed by the key":   Tamper(rewrite_all,      AGAIN,     NONE, AGAIN, AGAIN),
     "rewritten, by another key":      Tamper(rewrite_rekeyed,  REKEYED,   NONE, KEY, OTHER_KEY),
@@ -428,28 +428,9 @@ def forgetful(settings: Any, tmp_path: Path) -> Callable[[], None]:
     return forget
 
 
-def exported(folder: Path) -> Path:
-    """What an assessor is given; an entry that cannot be made again takes its file along."""
-    note = storage.head().note
-    put(folder / "checkpoint", note.encode())
-    for tile, width in tiles.tiles_at(Head.parse(Note.parse(note).text).size):
-        if stored := storage.read_tiles([tile]).get(tile):
-            put(folder / tiles.path(tile, width), stored[: width * merkle.HASH_BYTES])
-        if tile.level == 0:
-            place = tiles.Tile(tiles.ENTRIES, tile.number)
-            with suppress(storage.NotStored):
-                entries = storage.entries(tile.number * tiles.WIDTH, width)
-                put(folder / tiles.path(place, width), tiles.bundle(entries))
-    return folder
-
-
-def put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
 def said_offline(folder: Path, published: Path) -> set[str]:
-    """The kinds that the assessor's own program names."""
+    """The kinds that the assessor's own program names, given a new copy and the published one."""
+    write_copy(folder, storage.head())
     command = [
         *(sys.executable, "static/audit/verify_log.py", folder, "--json"),
         *("--vkey", (published / "vkey").read_text().strip(), "--previous", published),
@@ -469,7 +450,7 @@ def test_a_tamper_is_caught_by_the_database_or_a_copy(
     said = {
         "memory": kinds(verify()),
         "published": kinds(verify(against=log)),
-        "offline": said_offline(exported(tmp_path / "export"), log),
+        "offline": said_offline(tmp_path / "export", log),
     }
     forgetful()
     said = {"alone": kinds(verify())} | said
@@ -755,7 +736,7 @@ def test_where_tiles_are_missing_all_is_verified(log, intruder):
 def gaps(*numbers: int) -> list[tuple[int, int]]:
     sequences, found = Sequences(), []
     for at, number in enumerate(numbers):
-        found += sequences.add(Number("payments", number, at, ""))
+        found += sequences.add(Stretch("payments", number, number, at, at, ""))
     return [(gap.first, gap.last) for gap in [*found, *sequences.gaps()]]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -28,13 +29,17 @@ class Log(NamedTuple):
     fields: tuple[str, ...]
 
 
-class Number(NamedTuple):
-    """The number that a source gave an event, and the leaf `at` which that stands."""
+@dataclass(slots=True)
+class Stretch:
+    """Numbers of a source without a gap: the first at the leaf `at`, the last at `until`."""
 
     source: str
-    number: int
+    first: int
+    last: int
     at: int
+    until: int
     recorded_at: str
+    """When the first came."""
 
 
 @dataclass(slots=True)
@@ -53,18 +58,18 @@ class Found:
     own_leaf_differs: set[int] = field(default_factory=set)
     """The indexes of events whose row keeps another leaf hash than theirs."""
 
-    numbers: list[Number] = field(default_factory=list)
+    numbers: list[Stretch] = field(default_factory=list)
+    latest: dict[str, Stretch] = field(default_factory=dict)
+    """The numbers that sources gave, and of each source the latest ones."""
+
     faults: list[Fault] = field(default_factory=list)
 
 
 # --- rows --------------------------------------------------------------------------------------
 
-# Times and ids as entries have them; the era, so that a year before Christ is not taken for one
-# after. Everything else is compared as the very text that PostgreSQL keeps.
-_AS_WRITTEN = {
-    "id": "id::text",
-    "context": "context::text",
-} | {
+# Times as entries have them; the era, so that a year before Christ is not taken for one after.
+# Everything else is compared as the very text that PostgreSQL keeps.
+_AS_WRITTEN = {"context": "context::text", "id": "id IS NOT NULL AS is_there"} | {
     name: f"""rtrim(to_char({name} AT TIME ZONE 'UTC',
                             'YYYY-MM-DD"T"HH24:MI:SS.US"Z"BC'), 'AD') AS {name}"""
     for name in ("recorded_at", "occurred_at")
@@ -128,11 +133,11 @@ def _pass_over(found: Found, count: int, event_id: str | None = None) -> None:
 
 def _take(found: Found, log: Log, row: Sequence[Any]) -> None:
     index, event_id, version, own_leaf, digests, salt, context = row[:7]
-    personal = dict(zip(PERSONAL_FIELDS, row[7:], strict=False))
-    plain = dict(zip(log.fields, row[7 + len(personal) :], strict=True))
-    if plain["id"] is None:
+    plain = dict(zip(log.fields, row[_PLAIN:], strict=True))
+    if not plain["id"]:
         _pass_over(found, 1, event_id)
         return
+    plain["id"] = event_id
     try:
         digests = orjson.loads(digests)
         plain["context"] = orjson.loads(plain["context"])
@@ -140,7 +145,7 @@ def _take(found: Found, log: Log, row: Sequence[Any]) -> None:
     except _UNLIKE_INGEST:
         leaf = NO_LEAF
     try:
-        problem = _problem(digests, salt, personal, orjson.loads(context or "{}"))
+        problem = _problem(digests, salt, row[_PERSONAL:_PLAIN], orjson.loads(context or "{}"))
     except _UNLIKE_INGEST:
         problem = Kind.DISCLOSURE_MISMATCH, "the personal part cannot be read"
     found.leaves.append(leaf)
@@ -151,21 +156,26 @@ def _take(found: Found, log: Log, row: Sequence[Any]) -> None:
     if problem:
         found.faults.append(Fault(*problem, index, event_id))
     if plain["source_seq"] is not None:
-        found.numbers.append(Number(plain["source"], plain["source_seq"], index, found.times[-1]))
+        _number(found, index, plain)
 
+
+_PERSONAL = 7
+_PLAIN = _PERSONAL + len(PERSONAL_FIELDS)
+"""Where in a row they begin."""
 
 _UNLIKE_INGEST = (TypeError, ValueError, AttributeError, RecursionError)
 """What a row raises that ingest would never have stored."""
 
 
 def _problem(
-    digests: dict[str, str], salt: bytes | None, fields: dict[str, Any], context: dict[str, Any]
+    digests: dict[str, str], salt: bytes | None, personal: Sequence[Any], context: dict[str, Any]
 ) -> tuple[Kind, str] | None:
     """What is wrong with the personal part, if anything is."""
+    fields = dict(zip(PERSONAL_FIELDS, personal, strict=True))
     if address := fields["ip_address"]:
         # As text it has its mask; of one address that is the whole length, and not part of it.
         fields["ip_address"] = address.removesuffix("/128" if ":" in address else "/32")
-    values = canonical.personal_values(fields, context, canonical.known_keys(digests))
+    values = canonical.personal_values(fields, context, _known_keys(tuple(digests)))
     if salt is None:
         return _forgotten(digests.keys() | values.keys(), "its salt is gone")
     computed = canonical.digests(salt, values)
@@ -176,10 +186,24 @@ def _problem(
     return _forgotten(digests.keys() - values.keys(), "it is gone")
 
 
+_known_keys = lru_cache(4096)(canonical.known_keys)  # events of one action mostly have the same
+
+
 def _forgotten(names: set[str], how: str) -> tuple[Kind, str] | None:
     if not names:
         return None
     return Kind.UNEXPLAINED_ERASURE, f"{how}, and no erasure is recorded: {_names(names)}"
+
+
+def _number(found: Found, index: int, plain: dict[str, Any]) -> None:
+    source, number = plain["source"], plain["source_seq"]
+    latest = found.latest.get(source)
+    if latest and number == latest.last + 1:
+        latest.last, latest.until = number, index
+    else:
+        stretch = Stretch(source, number, number, index, index, found.times[-1])
+        found.numbers.append(stretch)
+        found.latest[source] = stretch
 
 
 def _names(names: set[str]) -> str:

@@ -5,6 +5,7 @@ Processes are started afresh and know no Django: what they need is handed to the
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -82,6 +83,7 @@ _connections: list[psycopg.Connection[Any]] = []
 
 
 def _open(address: str, snapshot: str) -> None:
+    gc.disable()  # rows make no cycles, and looking for them takes a tenth of the time
     connection = psycopg.connect(address)
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     connection.execute(psycopg.sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))

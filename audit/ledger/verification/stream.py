@@ -60,8 +60,8 @@ class Stream:
         check_own_leaves(found, self._faults)
         self._check_checkpoints(found, leaves)
         self._tree.grow(leaves, self._faults)
-        for number in found.numbers:
-            self._gaps += self._sequences.add(number)
+        for stretch in found.numbers:
+            self._gaps += self._sequences.add(stretch)
         self.at += len(found.leaves)
 
     def _check_presence(self, found: Found) -> None:
