@@ -10,21 +10,21 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
 from operator import or_
 from typing import Any
+from uuid import UUID
 
 import django_filters
 from django import forms
-from django.contrib.postgres.search import SearchQuery, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q, QuerySet
-from django.db.models.expressions import RawSQL
 from django.http import QueryDict
 
-from audit import canonical, enums, periods
+from audit import canonical, enums, periods, searching
+from audit.ingest import FUTURE, PAST
 from audit.models import AuditEvent
 
 MAX_VALUES = 200
@@ -175,6 +175,29 @@ def not_after(name: str, values: list[periods.Moment]) -> Q:
     return Q(**{f"{name}__lte" if last.start == last.until else f"{name}__lt": last.until})
 
 
+# An id's time lies near the time of recording, as ingest sees to: so whole months are passed over.
+
+
+def recorded_not_before(values: list[periods.Moment]) -> Q:
+    first = min(value.start for value in values)
+    return not_before("recorded_at", values) & Q(id__gte=_first_id(first, -PAST))
+
+
+def recorded_not_after(values: list[periods.Moment]) -> Q:
+    last = max(value.until for value in values)
+    return not_after("recorded_at", values) & Q(id__lt=_first_id(last, FUTURE + MILLISECOND))
+
+
+MILLISECOND = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _first_id(at: datetime, distance: timedelta) -> UUID:
+    """The smallest UUIDv7 of the time that lies so far from `at`."""
+    milliseconds = (at - _EPOCH + distance) // MILLISECOND
+    return UUID(int=max(0, milliseconds) << 80)
+
+
 def context_has(values: list[tuple[str, str]]) -> Q:
     """A key with this value, as text, number or boolean, or as one item of a list.
 
@@ -200,31 +223,6 @@ def _readings(text: str) -> list[Any]:
     if isinstance(value, bool | int | float) and abs(value) <= canonical.MAX_INTEGER:
         readings += [value, [value]]
     return readings
-
-
-SEARCHED = ("user_id", "subject_id", "resource_id", "user_agent", "correlation_id", "request_id")
-"""The fields that free text looks into, beside all of the context."""
-
-_DOCUMENT = (
-    "to_tsvector('simple', concat_ws(' ', "
-    + ", ".join(f"audit_auditevent.{name}" for name in SEARCHED)
-    + ")) || jsonb_to_tsvector('simple', audit_auditevent.context, '[\"all\"]')"
-    + " || jsonb_to_tsvector('simple', coalesce(audit_auditevent.personal_context, '{}'),"
-    + " '[\"all\"]')"
-)
-
-
-class WordsFilter(django_filters.Filter):
-    """Events that hold all the words of a text, anywhere in the context or the personal fields."""
-
-    field_class = ValuesField
-
-    def filter(self, queryset: QuerySet[AuditEvent], values: list[str]) -> QuerySet[AuditEvent]:
-        if not values:
-            return queryset
-        query = reduce(or_, (SearchQuery(value, config="simple") for value in values))
-        document = RawSQL(_DOCUMENT, [], output_field=SearchVectorField())
-        return queryset.alias(_document=document).filter(_document=query)
 
 
 # --- the filter itself -------------------------------------------------------------------------
@@ -257,10 +255,10 @@ class AuditEventFilter(django_filters.FilterSet):
     ip = AnyOf(address_within, read=network)
     occurred_after = AnyOf(partial(not_before, "occurred_at"), read=moment)
     occurred_before = AnyOf(partial(not_after, "occurred_at"), read=moment)
-    recorded_after = AnyOf(partial(not_before, "recorded_at"), read=moment)
-    recorded_before = AnyOf(partial(not_after, "recorded_at"), read=moment)
+    recorded_after = AnyOf(recorded_not_before, read=moment)
+    recorded_before = AnyOf(recorded_not_after, read=moment)
     context = AnyOf(context_has, read=key_value)
-    q = WordsFilter()
+    q = AnyOf(searching.has_words)
 
     class Meta:
         model = AuditEvent

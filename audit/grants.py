@@ -39,6 +39,7 @@ GRANTS = {
     "audit_hourlycount": WORKER_KEEPS,
     "audit_dailycount": WORKER_KEEPS,
     "audit_follower": WORKER_KEEPS,
+    "audit_searchtext": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pair": WORKER_APPENDS,
     "audit_unpaired": {"web": "SELECT", "worker": "SELECT, INSERT, DELETE"},
     "audit_pruning": READ_ONLY,

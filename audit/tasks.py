@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
-from audit import following, pairing
+from audit import following, pairing, searching
 from audit.ingest import origin
 from audit.ledger import publishing, sealing, storage
 from audit.ledger.keys import make_key, read_key, require_current
@@ -42,7 +42,7 @@ PATIENCE = 5.0
 REST = 1.0
 """Seconds until a follower that has seen the whole log looks again."""
 
-FOLLOWERS = {pairing.FOLLOWER: pairing.follow}
+FOLLOWERS = {searching.FOLLOWER: searching.follow, pairing.FOLLOWER: pairing.follow}
 """What follows the log, each with a place of its own in it."""
 
 Part = tuple[Callable[[], object], Callable[[Event], object]]

@@ -16,6 +16,11 @@ SELECT format('CREATE ROLE %I LOGIN %s', role, may)
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role)
 \gexec
 
+-- Events and their words are partitioned alike: each month's are joined as its own statistics advise.
+SELECT format('ALTER ROLE %I SET enable_partitionwise_join = on', 'auditportal_' || role)
+  FROM unnest(ARRAY['owner', 'web', 'worker']) AS role
+\gexec
+
 -- By the environment, because a command line can be read by everyone on the machine.
 \getenv owner_password AUDITPORTAL_OWNER_PASSWORD
 \getenv web_password AUDITPORTAL_WEB_PASSWORD

@@ -2,6 +2,7 @@ import audit.enums
 import audit.models.access
 import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
+import django.contrib.postgres.search
 import django.core.serializers.json
 import django.core.validators
 import django.db.models.deletion
@@ -238,7 +239,18 @@ class Migration(migrations.Migration):
                 'verbose_name': 'event',
                 'permissions': [('export_auditevent', 'Can export events')],
                 'default_permissions': ('view',),
-                'indexes': [models.Index(fields=['occurred_at', 'id'], name='event_time'), models.Index(fields=['category', 'occurred_at', 'id'], name='event_category'), models.Index(fields=['category', 'outcome', 'occurred_at', 'id'], name='event_category_outcome'), models.Index(fields=['outcome', 'occurred_at', 'id'], name='event_outcome'), models.Index(fields=['action', 'occurred_at', 'id'], name='event_action'), models.Index(fields=['source', 'occurred_at', 'id'], name='event_source'), models.Index(fields=['user_id', 'occurred_at', 'id'], name='event_user'), models.Index(fields=['resource_id', 'occurred_at', 'id'], name='event_resource'), models.Index(fields=['correlation_id', 'occurred_at', 'id'], name='event_correlation'), models.Index(fields=['ip_address', 'occurred_at', 'id'], name='event_address'), django.contrib.postgres.indexes.GinIndex(fields=['context'], name='event_context', opclasses=['jsonb_path_ops']), django.contrib.postgres.indexes.GinIndex(fields=['personal_context'], name='event_personal_context', opclasses=['jsonb_path_ops'])],
+                'indexes': [models.Index(fields=['occurred_at', 'id'], name='event_time'), models.Index(fields=['category', 'occurred_at', 'id'], name='event_category'), models.Index(fields=['category', 'outcome', 'occurred_at', 'id'], name='event_category_outcome'), models.Index(fields=['outcome', 'occurred_at', 'id'], name='event_outcome'), models.Index(fields=['action', 'occurred_at', 'id'], name='event_action'), models.Index(fields=['source', 'occurred_at', 'id'], name='event_source'), models.Index(fields=['user_id', 'occurred_at', 'id'], name='event_user'), models.Index(fields=['resource_type', 'occurred_at', 'id'], name='event_resource_type'), models.Index(fields=['resource_id', 'occurred_at', 'id'], name='event_resource'), models.Index(fields=['correlation_id', 'occurred_at', 'id'], name='event_correlation'), models.Index(fields=['ip_address', 'occurred_at', 'id'], name='event_address'), django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['recorded_at'], name='event_recorded', pages_per_range=16), django.contrib.postgres.indexes.GinIndex(fields=['context', 'personal_context'], name='event_context', opclasses=['jsonb_path_ops', 'jsonb_path_ops'])],
+            },
+        ),
+        CreatePartitionedModel(
+            name='SearchText',
+            fields=[
+                ('event', models.OneToOneField(db_column='id', db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='text', serialize=False, to='audit.auditevent')),
+                ('words', django.contrib.postgres.search.SearchVectorField()),
+            ],
+            options={
+                'default_permissions': (),
+                'indexes': [django.contrib.postgres.indexes.GinIndex(fields=['words'], name='searchtext_words')],
             },
         ),
         migrations.CreateModel(

@@ -45,7 +45,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     first date := date_trunc('month', month)::date;
     next date := (first + interval '1 month')::date;
-    partition text := 'audit_auditevent_' || to_char(first, 'YYYY_MM');
+    ending text := to_char(first, '_YYYY_MM');
+    parent text;
     acl record;
 BEGIN
     IF first NOT BETWEEN (now() AT TIME ZONE 'UTC' - interval '10 years')::date
@@ -55,28 +56,34 @@ BEGIN
     END IF;
     -- Nearly always it is there. The lock is kept until the caller's transaction ends, which may
     -- take an hour.
-    IF to_regclass('public.' || partition) IS NOT NULL THEN
+    IF to_regclass('public.audit_auditevent' || ending) IS NOT NULL THEN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('audit_make_partition'));
     -- By a query, because to_regclass remembers its first answer.
     IF EXISTS (SELECT FROM pg_class
-               WHERE relname = partition AND relnamespace = 'public'::regnamespace) THEN
+               WHERE relname = 'audit_auditevent' || ending
+               AND relnamespace = 'public'::regnamespace) THEN
         RETURN false;
     END IF;
-    EXECUTE format('CREATE TABLE public.%I (LIKE public.audit_auditevent INCLUDING ALL)',
-                   partition);
-    PERFORM public.audit_guard(format('public.%I', partition)::regclass);
-    FOR acl IN
-        SELECT grantee::regrole AS role, privilege_type AS privilege
-        FROM pg_class, aclexplode(relacl)
-        WHERE oid = 'public.audit_auditevent'::regclass AND grantee <> relowner
-    LOOP
-        EXECUTE format('GRANT %s ON public.%I TO %s', acl.privilege, partition, acl.role);
+    FOREACH parent IN ARRAY ARRAY['audit_auditevent', 'audit_searchtext'] LOOP
+        EXECUTE format('CREATE TABLE public.%I (LIKE public.%I INCLUDING ALL)',
+                       parent || ending, parent);
+        IF parent = 'audit_auditevent' THEN
+            PERFORM public.audit_guard(format('public.%I', parent || ending)::regclass);
+        END IF;
+        FOR acl IN
+            SELECT grantee::regrole AS role, privilege_type AS privilege
+            FROM pg_class, aclexplode(relacl)
+            WHERE oid = format('public.%I', parent)::regclass AND grantee <> relowner
+        LOOP
+            EXECUTE format('GRANT %s ON public.%I TO %s',
+                           acl.privilege, parent || ending, acl.role);
+        END LOOP;
+        EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I '
+                       'FOR VALUES FROM (%L) TO (%L)', parent, parent || ending,
+                       public.audit_month_bound(first), public.audit_month_bound(next));
     END LOOP;
-    EXECUTE format('ALTER TABLE public.audit_auditevent ATTACH PARTITION public.%I '
-                   'FOR VALUES FROM (%L) TO (%L)', partition,
-                   public.audit_month_bound(first), public.audit_month_bound(next));
     RETURN true;
 END $$
 """

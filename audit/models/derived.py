@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 
 from audit import wire
@@ -24,6 +26,31 @@ class Follower(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.position}"
+
+
+class SearchText(models.Model):
+    """The words of an event, for free text; written by `audit.searching`, in the events' months.
+
+    It holds personal data: whoever forgets an event's has to have its row written anew, or deleted,
+    in the same transaction; VACUUM then takes what is left of it out of the index.
+    """
+
+    event = models.OneToOneField(
+        AuditEvent,
+        models.DO_NOTHING,
+        primary_key=True,
+        related_name="text",
+        db_column="id",
+        db_constraint=False,
+    )
+    words = SearchVectorField()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [GinIndex(fields=["words"], name="searchtext_words")]
+
+    def __str__(self) -> str:
+        return str(self.event_id)
 
 
 class Unpaired(models.Model):

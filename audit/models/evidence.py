@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
 
 from audit import canonical, enums, wire
@@ -77,14 +77,21 @@ class AuditEvent(models.Model):
             models.Index(fields=["action", "occurred_at", "id"], name="event_action"),
             models.Index(fields=["source", "occurred_at", "id"], name="event_source"),
             models.Index(fields=["user_id", "occurred_at", "id"], name="event_user"),
+            models.Index(fields=["resource_type", "occurred_at", "id"], name="event_resource_type"),
             models.Index(fields=["resource_id", "occurred_at", "id"], name="event_resource"),
             models.Index(fields=["correlation_id", "occurred_at", "id"], name="event_correlation"),
             models.Index(fields=["ip_address", "occurred_at", "id"], name="event_address"),
-            GinIndex(fields=["context"], opclasses=["jsonb_path_ops"], name="event_context"),
+            # Rows lie in the order of their arrival, so that a few pages of summaries are enough.
+            BrinIndex(
+                fields=["recorded_at"],
+                pages_per_range=16,
+                autosummarize=True,
+                name="event_recorded",
+            ),
             GinIndex(
-                fields=["personal_context"],
-                opclasses=["jsonb_path_ops"],
-                name="event_personal_context",
+                fields=["context", "personal_context"],
+                opclasses=["jsonb_path_ops", "jsonb_path_ops"],
+                name="event_context",
             ),
         ]
 

@@ -83,5 +83,5 @@ def prune(month: date, reason: str, at: datetime) -> int:
             context={"month": f"{month:%Y-%m}", "count": count, "reason": reason},
         )
         Pruning.objects.using(USING).create(month=month, pruned_at=at, events=count, reason=reason)
-        cursor.execute(f"DROP TABLE {table}")
+        cursor.execute(f"DROP TABLE {table}, audit_searchtext_{month:%Y_%m}")
     return count
