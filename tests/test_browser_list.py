@@ -193,3 +193,23 @@ def test_the_list_is_accessible_and_fits_with_everything_opened(
             faults += [(name, violation) for violation in violations(page)]
             complaints.clear()  # axe itself tries an inline style, which the policy blocks
     assert faults == []
+
+
+def test_dragging_over_the_bars_sets_the_time(page: Page) -> None:
+    for day, user in ((1, "early"), (2, "early"), (20, "late")):
+        ingest(
+            [a_sign_in(user_id=user, occurred_at=f"2026-01-{day:02}T10:00:00Z")], source="payments"
+        )
+    page.goto(f"{OURS}&occurred_before=2026-01-31")
+    bars = page.locator("[data-histogram]").bounding_box()
+    assert bars
+    y = bars["y"] + bars["height"] / 2
+    page.mouse.move(bars["x"] + 2, y)
+    page.mouse.down()
+    page.mouse.move(bars["x"] + bars["width"] * 0.4, y, steps=5)
+    page.mouse.up()
+    expect(page.get_by_role("status")).to_have_text("2 events")
+    assert "occurred_after=2026-01-01" in page.url
+    page.get_by_text("As a table").click()
+    page.get_by_role("link", name="2026-01-02").click()
+    expect(page.get_by_role("status")).to_have_text("1 event")

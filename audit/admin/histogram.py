@@ -1,0 +1,185 @@
+"""The bars over the list: how many events of which outcome fall into which stretch of time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from audit.admin.links import events_url
+from audit.enums import Outcome
+
+BARS = 48
+"""How many bars there are at most."""
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+STEPS = [HOUR * n for n in (1, 2, 3, 6, 12)] + [DAY * n for n in (1, 2, 7, 14, 28, 91, 182, 364)]
+"""How long the stretch of one bar may be."""
+
+HEIGHT, PITCH = 60, 10
+"""Units of the drawing: its height, and how far the bars are apart."""
+
+STACKED = (Outcome.FAILURE, Outcome.PENDING, Outcome.INFORMATIONAL, Outcome.SUCCESS)
+"""The outcomes from the foot of a bar up: failures stand on the line, where they compare best."""
+
+TICKS = 4
+"""How many stretches the axis names, beside its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One outcome's part of a bar. `y` is its upper end, from the top of the drawing."""
+
+    outcome: Outcome
+    count: int
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A stretch of time (`end` excluded) with its events; as filters, and as the list's address."""
+
+    start: datetime
+    end: datetime
+    x: int
+    counts: Counter[str]
+    parts: list[Part]
+    after: str
+    before: str
+    url: str
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """What the page draws, and says in a table to those who see no drawing."""
+
+    bars: list[Bar]
+
+    @property
+    def peak(self) -> int:
+        return max(bar.total for bar in self.bars)
+
+    @property
+    def end(self) -> datetime:
+        return self.bars[-1].end
+
+    @property
+    def form(self) -> str:
+        """How Django's templates write a time on the axis."""
+        return "j M Y" if self.bars[0].end - self.bars[0].start >= DAY else "j M H:i"
+
+    @property
+    def width(self) -> int:
+        return len(self.bars) * PITCH
+
+    @property
+    def ticks(self) -> list[datetime]:
+        return [self.bars[len(self.bars) * n // TICKS].start for n in range(TICKS)]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [one for one in STACKED if any(bar.counts[one.value] for bar in self.bars)]
+
+    @property
+    def rows(self) -> list[tuple[Bar, list[int]]]:
+        """The bars in which something happened, with a number for each of `outcomes`."""
+        named = [outcome.value for outcome in self.outcomes]
+        return [(bar, [bar.counts[one] for one in named]) for bar in self.bars if bar.total]
+
+
+def histogram(
+    counted: Iterable[tuple[datetime, str, int]],
+    start: datetime | None,
+    end: datetime | None,
+    kept: list[tuple[str, str]],
+) -> Histogram | None:
+    """Bars from counts of (hour, outcome, events); None where there would be fewer than two.
+
+    `start` and `end` are those of the filter, if it has any, else those of the counts. `kept` are
+    the list's parameters, of which each bar's address replaces the time range. All times are UTC.
+    """
+    hours = list(counted)
+    if not hours:
+        return None
+    first, last = min(hour for hour, _, _ in hours), max(hour for hour, _, _ in hours) + HOUR
+    reach = min(start or first, first), max(end or last, last)
+    scale = _scale(*reach) or _scale(first, last)  # a filter may reach over ages
+    if scale is None:
+        return None
+    begin, step, count = scale
+    bins = [Counter[str]() for _ in range(count)]
+    for hour, outcome, events in hours:
+        bins[(hour - begin) // step][outcome] += events
+    if len(bins) < 2:
+        return None
+    unit = HEIGHT / max(one.total() for one in bins)
+    rest = [pair for pair in kept if pair[0] not in ("occurred_after", "occurred_before")]
+    return Histogram([_bar(n, begin + n * step, step, c, unit, rest) for n, c in enumerate(bins)])
+
+
+def _scale(first: datetime, last: datetime) -> tuple[datetime, timedelta, int] | None:
+    """Where the first bar begins, how long each is and how many; None where it takes too many."""
+    for step in STEPS:
+        begin = _floor(first, step)
+        count = -(-(last - begin) // step)
+        if count <= BARS:
+            return begin, step, count
+    return None
+
+
+def _floor(at: datetime, step: timedelta) -> datetime:
+    """The start of the stretch that `at` lies in: of its day, or of so many hours of it."""
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if step >= DAY else midnight + (at - midnight) // step * step
+
+
+def _bar(
+    index: int,
+    start: datetime,
+    step: timedelta,
+    counts: Counter[str],
+    unit: float,
+    rest: list[tuple[str, str]],
+) -> Bar:
+    after, before = _range(start, start + step)
+    return Bar(
+        start=start,
+        end=start + step,
+        x=index * PITCH,
+        counts=counts,
+        parts=list(_parts(counts, unit)),
+        after=after,
+        before=before,
+        url=events_url([*rest, ("occurred_after", after), ("occurred_before", before)]),
+    )
+
+
+def _parts(counted: Counter[str], unit: float) -> Iterator[Part]:
+    below = 0
+    for outcome in STACKED:
+        if count := counted[outcome.value]:
+            below += count
+            yield Part(outcome, count, round(HEIGHT - below * unit, 2), round(count * unit, 2))
+
+
+def _range(start: datetime, end: datetime) -> tuple[str, str]:
+    """A stretch as filters: of whole days, or from minute to minute. Both ends are included."""
+    days = start.time() == end.time() == start.min.time()
+    unit, form = (DAY, "%Y-%m-%d") if days else (timedelta(minutes=1), "%Y-%m-%dT%H:%M")
+    return start.strftime(form), (end - unit).strftime(form)
+
+
+def ends(cleaned: dict[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """Where the filter's time range begins and ends, of its form's cleaned data."""
+    after, before = cleaned.get("occurred_after"), cleaned.get("occurred_before")
+    return (
+        min(moment.start for moment in after) if after else None,
+        max(moment.until for moment in before) if before else None,
+    )
