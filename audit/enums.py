@@ -267,6 +267,8 @@ CONTEXT_KEYS = {
     "tree_size":             _Key("integer", _plain,    "entries in the ledger when it was checked"),
     "verdict":               _Key("string",  _plain,    "what the check found"),
     "day":                   _Key("string",  _plain,    "the day signed off, as YYYY-MM-DD in UTC"),
+    "signing_key":           _Key("string",  _plain,    "id of the key that signs the log from now on"),
+    "from_size":             _Key("integer", _plain,    "entries in the log when the key took over"),
     "month":                 _Key("string",  _plain,    "the month whose events were dropped, as YYYY-MM in UTC"),
     "process":               _Key("string",  _plain,    "which part of the portal"),
     "version":               _Key("string",  _plain,    "the portal's version"),
@@ -517,6 +519,7 @@ class PortalAction(Action):
     PORTAL_DAY_SIGNED_OFF             = _portal("portal_day_sign_off",        "event/success", "Day signed off",             "day count")
     PORTAL_SUBJECT_ERASED             = _portal("portal_subject_erasure",     "event/success", "Person erased",              "count reason:motive=erasure_request|retention_over|…")
     PORTAL_EVENTS_PRUNED              = _portal("portal_event_pruning",       "event/success", "Month of events dropped",    "month count reason:motive=retention_over|…")
+    PORTAL_SIGNING_KEY_ROTATED        = _portal("portal_signing_key_rotation", "event/success", "Signing key rotated",       "signing_key from_size")
     PORTAL_LOG_STARTED                = _portal("portal_log_start",           "event/success", "Audit log started",          "process=web|worker|… version")
     PORTAL_LOG_STOPPED                = _portal("portal_log_stop",            "event/success", "Audit log stopped",          "process=web|worker|… version")
     PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at? events_per_minute?")

@@ -20,7 +20,7 @@ from django.db import connection
 from audit import tasks
 from audit.enums import PortalAction
 from audit.ingest import ingest
-from audit.ledger import storage, tiles
+from audit.ledger import keys, storage, tiles
 from audit.ledger.notes import SigningKey, VerifierKey
 from audit.models import AuditEvent, Checkpoint, Leaf, LogKey
 from tests.conftest import a_sign_in, superuser_dsn
@@ -222,6 +222,8 @@ def test_a_key_is_rotated_and_the_log_still_verifies_from_the_first_one(
     out, err = run("rotate_signing_key", new)
     assert out == made
     assert f"AUDITPORTAL_SIGNING_KEY_FILE={new}" in err
+    told = AuditEvent.objects.get(action="portal_signing_key_rotated").context
+    assert told == {"signing_key": out.split("+")[1], "from_size": 2}
     settings.AUDITPORTAL_SIGNING_KEY_FILE = new
     grow(3)
     assert [key.from_size for key in LogKey.objects.all()] == [0, 2]
@@ -264,6 +266,9 @@ def test_a_rotation_that_cannot_be_is_one_sentence(own_database, tmp_path, setti
     (tmp_path / "bad").chmod(0o600)
     with pytest.raises(CommandError, match="no signing key in"):
         run("rotate_signing_key", tmp_path / "bad")
+    keys.make_key(tmp_path / "other", "another.log")
+    with pytest.raises(CommandError, match=r"is for 'another\.log'"):
+        run("rotate_signing_key", tmp_path / "other")
     with pytest.raises(CommandError, match="cannot hand over to itself"):
         run("rotate_signing_key", settings.AUDITPORTAL_SIGNING_KEY_FILE)
     assert LogKey.objects.count() == 1

@@ -50,10 +50,7 @@ def require_current(signer: SigningKey, using: str = "worker") -> None:
     vkey = signer.verifier.text()
     current = LogKey.objects.using(using).last()
     if current is None:
-        if signer.name != origin(using):
-            raise ImproperlyConfigured(
-                f"the signing key is for {signer.name!r}, this log is {origin(using)!r}"
-            )
+        _require_name(signer, using)
         LogKey.objects.using(using).create(vkey=vkey, from_size=0)
     elif current.vkey != vkey:
         raise ImproperlyConfigured(
@@ -62,10 +59,16 @@ def require_current(signer: SigningKey, using: str = "worker") -> None:
         )
 
 
+def _require_name(signer: SigningKey, using: str) -> None:
+    if signer.name != (name := origin(using)):
+        raise ImproperlyConfigured(f"the signing key is for {signer.name!r}, this log is {name!r}")
+
+
 def hand_over(old: SigningKey, new: SigningKey, using: str = "worker") -> LogKey:
     """Let `new` sign from the present size on; `old` has to be the log's key, and says so."""
     with transaction.atomic(using=using):
         require_current(old, using)
+        _require_name(new, using)
         head = storage.head(using)
         size = head.size if head else 0
         note = handovers.make(old, new, origin(using), size)

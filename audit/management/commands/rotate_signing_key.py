@@ -10,7 +10,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
 from audit import tasks
+from audit.enums import PortalAction
 from audit.ledger.keys import hand_over, read_key
+from audit.ledger.notes import VerifierKey
+from audit.models import LogKey
+from audit.recorder import audit
 
 
 class Command(BaseCommand):
@@ -23,6 +27,7 @@ class Command(BaseCommand):
         old = settings.AUDITPORTAL_SIGNING_KEY_FILE
         try:
             taken = hand_over(read_key(old), read_key(new), using=tasks.USING)
+            _record(taken)
         except (ImproperlyConfigured, ValueError, DatabaseError) as error:
             raise CommandError(" ".join(str(error).split())) from error
         self.stdout.write(taken.vkey)
@@ -32,3 +37,12 @@ class Command(BaseCommand):
             "until it runs, then destroy it. Who verifies the log needs nothing new: the old key "
             "has signed the hand-over."
         )
+
+
+def _record(taken: LogKey) -> None:
+    key = VerifierKey.parse(taken.vkey).key_id.hex()
+    audit.record_sync(
+        action=PortalAction.PORTAL_SIGNING_KEY_ROTATED,
+        actor_type="system",
+        context={"signing_key": key, "from_size": taken.from_size},
+    )
