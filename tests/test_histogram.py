@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.admin.histogram import BARS, HEIGHT, Histogram, histogram
+from audit.admin.histogram import BARS, HEIGHT, Histogram, histogram, unit_for
 from tests.test_event_list import at
 from tests.test_pages import LIST, seen
 
@@ -18,18 +18,19 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HOURS = st.integers(0, 10_000_000).map(
     lambda hours: datetime(1800, 1, 1, tzinfo=UTC) + hours * HOUR
 )
+TWO = [(NOON, "success", 1), (NOON + HOUR, "success", 1)]
 OUTCOMES = st.sampled_from(["success", "failure", "pending", "informational"])
 
 
-def drawn(*counted: Any, start: Any = None, end: Any = None, kept: Any = ()) -> Histogram:
-    found = histogram(counted, start, end, list(kept))
+def drawn(*counted: Any, start: Any = None, end: Any = None) -> Histogram:
+    found = histogram(counted, HOUR, start, end, [])
     assert found is not None
     return found
 
 
 @given(st.lists(st.tuples(HOURS, OUTCOMES, st.integers(1, 9_999)), max_size=30))
 def test_every_event_is_in_one_bar_of_few_that_follow_each_other(counted):
-    found = histogram(counted, None, None, [])
+    found = histogram(counted, HOUR, None, None, [])
     if found is None:
         return
     assert 2 <= len(found.bars) <= BARS
@@ -66,13 +67,13 @@ def test_the_bars_reach_over_the_whole_range_of_the_filter():
     ],
 )
 def test_a_range_of_ages_is_drawn_where_something_happened_if_at_all(start, end):
-    found = histogram([(NOON, "success", 1), (NOON + HOUR, "success", 1)], start, end, [])
+    found = histogram(TWO, HOUR, start, end, [])
     assert found is None or len(found.bars) <= BARS
 
 
 def test_nothing_and_a_single_hour_make_no_drawing():
-    assert histogram([], None, None, []) is None
-    assert histogram([(NOON, "success", 5)], None, None, []) is None
+    assert histogram([], HOUR, None, None, []) is None
+    assert histogram([(NOON, "success", 5)], HOUR, None, None, []) is None
 
 
 @pytest.mark.django_db(databases=["default", "owner"])
@@ -90,6 +91,18 @@ def test_each_bar_opens_exactly_its_events(apart, as_user, auditor, store):
         assert opened["total"] == bar.total
         assert ("columns", "user") in opened["kept"]
         assert not opened["at"]
+
+
+def test_days_are_drawn_by_days_and_short_ranges_by_hours():
+    assert unit_for(None, NOON) == DAY
+    assert unit_for(NOON - 30 * DAY, NOON) == DAY
+    assert unit_for(NOON - 7 * DAY, NOON) == HOUR
+    midnight = NOON.replace(hour=0)
+    found = histogram(
+        [(midnight, "success", 1), (midnight + DAY, "failure", 1)], DAY, None, None, []
+    )
+    assert found is not None
+    assert [bar.end - bar.start for bar in found.bars] == [DAY, DAY]
 
 
 @pytest.mark.django_db(databases=["default", "owner"])

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
-from audit.admin.histogram import Histogram, ends, histogram
+from audit.admin.histogram import HOUR, Histogram, ends, histogram
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -86,11 +86,12 @@ def _histogram(
     request: HttpRequest, chosen: AuditEventFilter, events: QuerySet[AuditEvent]
 ) -> Histogram | None:
     """The bars of these events; they have to be few enough to be counted one by one."""
-    counted = (
+    counted = [
         (datetime.fromisoformat(row["hour"]), row["outcome"], row["count"])
         for row in counts.summary(events, ["hour", "outcome"])
-    )
-    return histogram(counted, *ends(chosen.form.cleaned_data), pairs(request.GET, without=PLACE))
+    ]
+    kept = pairs(request.GET, without=PLACE)
+    return histogram(counted, HOUR, *ends(chosen.form.cleaned_data), kept)
 
 
 def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from audit.admin.links import events_url
@@ -13,6 +13,9 @@ from audit.enums import Outcome
 
 BARS = 48
 """How many bars there are at most."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""A midnight that hours and days are counted from."""
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 STEPS = [HOUR * n for n in (1, 2, 3, 6, 12)] + [DAY * n for n in (1, 2, 7, 14, 28, 91, 182, 364)]
@@ -95,38 +98,49 @@ class Histogram:
 
 
 def histogram(
-    counted: Iterable[tuple[datetime, str, int]],
+    counted: Sequence[tuple[datetime, str, int]],
+    unit: timedelta,
     start: datetime | None,
     end: datetime | None,
     kept: list[tuple[str, str]],
 ) -> Histogram | None:
-    """Bars from counts of (hour, outcome, events); None where there would be fewer than two.
+    """Bars from counts of (hour or day, outcome, events); None where there would be fewer than two.
 
-    `start` and `end` are those of the filter, if it has any, else those of the counts. `kept` are
-    the list's parameters, of which each bar's address replaces the time range. All times are UTC.
+    `unit` says which of the two. `start` and `end` are those of the filter, if it has any, else
+    those of the counts. `kept` are the list's parameters, of which each bar's address replaces the
+    time range. All times are UTC.
     """
-    hours = list(counted)
-    if not hours:
+    if not counted:
         return None
-    first, last = min(hour for hour, _, _ in hours), max(hour for hour, _, _ in hours) + HOUR
+    first, last = min(at for at, _, _ in counted), max(at for at, _, _ in counted) + unit
     reach = min(start or first, first), max(end or last, last)
-    scale = _scale(*reach) or _scale(first, last)  # a filter may reach over ages
+    # A filter may reach over ages.
+    scale = _scale(*reach, unit) or _scale(first, last, unit)
     if scale is None:
         return None
     begin, step, count = scale
     bins = [Counter[str]() for _ in range(count)]
-    for hour, outcome, events in hours:
-        bins[(hour - begin) // step][outcome] += events
+    for at, outcome, events in counted:
+        bins[(at - begin) // step][outcome] += events
     if len(bins) < 2:
         return None
-    unit = HEIGHT / max(one.total() for one in bins)
+    per_event = HEIGHT / max(one.total() for one in bins)
     rest = [pair for pair in kept if pair[0] not in ("occurred_after", "occurred_before")]
-    return Histogram([_bar(n, begin + n * step, step, c, unit, rest) for n, c in enumerate(bins)])
+    return Histogram(
+        [_bar(n, begin + n * step, step, c, per_event, rest) for n, c in enumerate(bins)]
+    )
 
 
-def _scale(first: datetime, last: datetime) -> tuple[datetime, timedelta, int] | None:
+def unit_for(start: datetime | None, end: datetime) -> timedelta:
+    """What to count by: hours where the bars will be shorter than a day, as far as is known."""
+    return HOUR if start and end - start <= BARS * STEPS[4] else DAY
+
+
+def _scale(
+    first: datetime, last: datetime, unit: timedelta
+) -> tuple[datetime, timedelta, int] | None:
     """Where the first bar begins, how long each is and how many; None where it takes too many."""
-    for step in STEPS:
+    for step in STEPS[STEPS.index(unit) :]:
         begin = _floor(first, step)
         count = -(-(last - begin) // step)
         if count <= BARS:
@@ -145,7 +159,7 @@ def _bar(
     start: datetime,
     step: timedelta,
     counts: Counter[str],
-    unit: float,
+    per_event: float,
     rest: list[tuple[str, str]],
 ) -> Bar:
     after, before = _range(start, start + step)
@@ -154,19 +168,21 @@ def _bar(
         end=start + step,
         x=index * PITCH,
         counts=counts,
-        parts=list(_parts(counts, unit)),
+        parts=list(_parts(counts, per_event)),
         after=after,
         before=before,
         url=events_url([*rest, ("occurred_after", after), ("occurred_before", before)]),
     )
 
 
-def _parts(counted: Counter[str], unit: float) -> Iterator[Part]:
+def _parts(counted: Counter[str], per_event: float) -> Iterator[Part]:
     below = 0
     for outcome in STACKED:
         if count := counted[outcome.value]:
             below += count
-            yield Part(outcome, count, round(HEIGHT - below * unit, 2), round(count * unit, 2))
+            yield Part(
+                outcome, count, round(HEIGHT - below * per_event, 2), round(count * per_event, 2)
+            )
 
 
 def _range(start: datetime, end: datetime) -> tuple[str, str]:
