@@ -26,7 +26,7 @@ ENTRY = bytes(760)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=150_000, help="in the log, in all")
+    parser.add_argument("--events", type=int, default=300_000, help="in the log, in all")
     parser.add_argument("--rounds", type=int, default=3, help="of everything; medians are printed")
     options = parser.parse_args()
     with site():

@@ -178,17 +178,18 @@ def _read_leaves(
         stream.take(found)
         if progress:
             progress(stream.at - result.first, result.size - result.first)
-    stream.check_numbers(time_text(result.started_at - GRACE))
+    stream.finish()
     result.pruned = stream.pruned
 
 
 def _stream(result: Result, keys: Keys, using: str) -> Stream:
     """From where the tiles allow it: with one missing, from the beginning."""
+    late = result.started_at - GRACE
     try:
-        return Stream(result.first, result.size, keys, result.faults, using)
+        return Stream(result.first, result.size, late, keys, result.faults, using)
     except (LookupError, ValueError):
         result.first = 0
-        return Stream(0, result.size, keys, result.faults, using)
+        return Stream(0, result.size, late, keys, result.faults, using)
 
 
 # --- what no leaf tells ------------------------------------------------------------------------

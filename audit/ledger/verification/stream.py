@@ -19,7 +19,7 @@ from audit.models import Checkpoint
 from audit.partitions import month_of
 
 CLOCK_SKEW = timedelta(seconds=10)
-"""How far the clocks of web and worker hosts may be apart."""
+"""How far the clocks of the hosts of web and workers may be apart."""
 
 MARGIN = 10_000
 """Of so many leaves after the first one no missing numbers are told: they may lie before it."""
@@ -28,11 +28,15 @@ MARGIN = 10_000
 class Stream:
     """Takes blocks of leaves in order, from `first` to before `size`, and names what is wrong.
 
-    Raises `LookupError` or `ValueError` as `Tree` does.
+    `late`: what was recorded before has come as a whole, so that numbers that are missing are
+    missing for good. Raises `LookupError` or `ValueError` as `Tree` does.
     """
 
-    def __init__(self, first: int, size: int, keys: Keys, faults: Faults, using: str) -> None:
+    def __init__(
+        self, first: int, size: int, late: datetime, keys: Keys, faults: Faults, using: str
+    ) -> None:
         self._keys, self._faults, self._using = keys, faults, using
+        self._late = time_text(late)
         self._first = self.at = first
         checkpoints = Checkpoint.objects.using(using)
         signed = checkpoints.filter(size=size).first()
@@ -44,7 +48,6 @@ class Stream:
         self._pruned_months = completeness.pruned_months(using)
         self._pruned_spans: list[range] = []
         self._sequences = Sequences()
-        self._gaps: list[Gap] = []
 
     @property
     def pruned(self) -> int:
@@ -61,8 +64,12 @@ class Stream:
         self._check_checkpoints(found, leaves)
         self._tree.grow(leaves, self._faults)
         for stretch in found.numbers:
-            self._gaps += self._sequences.add(stretch)
+            self._name_gaps(self._sequences.add(stretch))
         self.at += len(found.leaves)
+
+    def finish(self) -> None:
+        """What can be said only after the last block."""
+        self._name_gaps(self._sequences.gaps())
 
     def _check_presence(self, found: Found) -> None:
         for index in found.absent:
@@ -86,10 +93,10 @@ class Stream:
 
     def _check_checkpoints(self, found: Found, leaves: bytes) -> None:
         """Those within the block, and the times of all its events up to the one after it."""
-        frontier, start = self._tree.frontier, found.start
-        end = at = start
-        for checkpoint in self._upto_next(start, start + len(found.leaves)):
-            end = min(checkpoint.size, start + len(found.leaves))
+        frontier, start, stop = self._tree.frontier, found.start, found.start + len(found.leaves)
+        at = start
+        for checkpoint in self._upto_next(start, stop):
+            end = min(checkpoint.size, stop)
             _check_times(found, range(at, end), checkpoint, self._faults)
             frontier.extend(leaves[(at - start) * HASH_BYTES : (end - start) * HASH_BYTES])
             if checkpoint.size == end:
@@ -115,14 +122,10 @@ class Stream:
 
     # --- numbers of sources --------------------------------------------------------------------
 
-    def check_numbers(self, late: str) -> None:
-        """Name the numbers that are missing, where the one after them was recorded before `late`.
-
-        Where events were pruned between two numbers, those of the others were theirs.
-        """
-        self._gaps += self._sequences.gaps()
-        for gap in self._gaps:
-            is_new = gap.recorded_at >= late
+    def _name_gaps(self, gaps: Iterable[Gap]) -> None:
+        """Name numbers that are missing, unless they may still come, or were not looked at."""
+        for gap in gaps:
+            is_new = gap.recorded_at >= self._late
             is_at_the_edge = self._first and gap.before < self._first + MARGIN
             if is_new or is_at_the_edge or self._is_pruned(gap):
                 continue
@@ -131,6 +134,7 @@ class Stream:
             self._faults.add(Kind.SOURCE_SEQ_GAP, detail, index=gap.before)
 
     def _is_pruned(self, gap: Gap) -> bool:
+        """Whether events were pruned between the two numbers: they may have had the others."""
         first, last = sorted((gap.after, gap.before))
         return any(span.start < last and span.stop > first for span in self._pruned_spans)
 

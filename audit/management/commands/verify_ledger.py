@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
@@ -50,7 +51,8 @@ class Command(BaseCommand):
             result = _verified(options["against"], options["vkey"], options["since"])
             _record(result)
         except (
-            DatabaseError, ImproperlyConfigured, OSError, ValueError, BrokenProcessPool,
+            DatabaseError, psycopg.Error, BrokenProcessPool, ImproperlyConfigured, OSError,
+            ValueError,
         ) as error:  # fmt: skip
             raise CommandError(" ".join(str(error).split()), returncode=2) from error
         self.stdout.write(_document(result) if json else _report(result))
@@ -116,17 +118,17 @@ def _document(result: Result) -> str:
 
 
 def _report(result: Result) -> str:
-    """For people: the faults, each kind's first ones, and a line that sums up."""
-    counts, shown = result.faults.counts, []
-    for kind, count in counts.items():
-        faults = [fault for fault in result.faults.kept if fault.kind is kind]
-        shown += [_line(fault) for fault in faults[:SHOWN]]
-        if count > SHOWN:
-            shown.append(f"{kind}: {count - SHOWN:,} more")
-    pruned = f"PRUNED {result.pruned:,}\n" if result.pruned else ""
-    total = ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "no fault"
+    """For people: the first faults of each kind, how many there are, and what that comes to."""
+    lines = []
+    for kind in result.faults.counts:
+        of_kind = [fault for fault in result.faults.kept if fault.kind is kind]
+        lines += [_line(fault) for fault in of_kind[:SHOWN]]
+    for kind, count in result.faults.counts.items():
+        lines.append(f"{kind} {count:,}: {kind.meaning}")
+    if result.pruned:
+        lines.append(f"PRUNED {result.pruned:,}: events whose time was over")
     verified = f"verified {result.size - result.first:,} of {result.size:,} events"
-    return "\n".join([*shown, f"{pruned}{verified}: {result.verdict}, {total}"])
+    return "\n".join([*lines, f"{verified}: {result.verdict}"])
 
 
 def _line(fault: Fault) -> str:
