@@ -48,7 +48,7 @@ def happened(*users: str) -> None:
 
 def test_a_view_is_saved_and_opened_by_somebody_else(page: Page, browser: Browser, portal: str):
     page.goto(f"{OURS}&outcome=failure&group_by=user_id")
-    page.get_by_text("Save or change views").click()
+    page.get_by_text("Save or change").click()
     page.get_by_label("Save what is shown as").fill("Who fails")
     page.get_by_role("form", name="Save as a view").get_by_label("for", exact=True).select_option(
         label="everyone who is Reviewer"
