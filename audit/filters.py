@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
-from operator import or_
+from operator import and_, or_
 from typing import Any
 from uuid import UUID
 
@@ -225,6 +226,14 @@ def _readings(text: str) -> list[Any]:
     return readings
 
 
+def _end(values: list[periods.Moment]) -> datetime | None:
+    """The first moment that lies after all of them; None where there is none."""
+    last = max(values, key=lambda value: (value.until, value.start), default=None)
+    if last is None or last.until == datetime.max.replace(tzinfo=UTC):
+        return None
+    return last.until + timedelta(microseconds=1) if last.start == last.until else last.until
+
+
 # --- the filter itself -------------------------------------------------------------------------
 
 
@@ -234,6 +243,22 @@ def _text(name: str) -> AnyOf:
 
 def _choice(where: Callable[[list[str]], Q], known: Collection[str]) -> AnyOf:
     return AnyOf(where, read=partial(one_of, known))
+
+
+COUNTABLE = (
+    "category", "framework", "operation", "action", "outcome", "source",
+    "occurred_after", "occurred_before",
+)  # fmt: skip
+"""The filters that the sealer's hourly and daily counts know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Countable:
+    """A filter as conditions on counts: `where` but for the time range, whose `end` is excluded."""
+
+    where: Q
+    start: datetime | None
+    end: datetime | None
 
 
 class AuditEventFilter(django_filters.FilterSet):
@@ -303,6 +328,20 @@ class AuditEventFilter(django_filters.FilterSet):
         if self.problems:
             raise BadFilter(self.problems)
         return self.qs.order_by(F("occurred_at").desc(), F("id").desc())
+
+    def countable(self) -> Countable | None:
+        """The filter for the counts; None where they do not know it. Raises `BadFilter`."""
+        if self.problems:
+            raise BadFilter(self.problems)
+        values = {name: found for name, found in self.form.cleaned_data.items() if found}
+        if values.keys() - set(COUNTABLE):
+            return None
+        after, before = (values.pop(f"occurred_{end}", []) for end in ("after", "before"))
+        return Countable(
+            reduce(and_, (self.filters[name].where(values[name]) for name in values), Q()),
+            start=min((moment.start for moment in after), default=None),
+            end=_end(before),
+        )
 
     def given(self) -> list[tuple[str, str]]:
         """The filters in force as written, in the order of the filters."""

@@ -235,7 +235,7 @@ def test_pages_lead_on_and_back_under_the_same_filter(as_user, auditor, store, m
 
 
 def test_the_list_counts_up_to_a_bound_and_says_so(as_user, auditor, store, monkeypatch):
-    monkeypatch.setattr("audit.counts.bounded", lambda _: (3, False))
+    monkeypatch.setattr("audit.counts.total", lambda _: (3, False))
     store({})
     assert "3+ events (counted up to 3)" in seen(as_user(auditor).get(LIST)).text
 
@@ -852,7 +852,7 @@ def test_a_fault_is_told_without_details(as_user, auditor, monkeypatch):
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr("audit.counts.bounded", broken)
+    monkeypatch.setattr("audit.counts.total", broken)
     client = as_user(auditor)
     client.raise_request_exception = False
     answer = client.get(LIST)

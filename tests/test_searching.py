@@ -12,7 +12,7 @@ from audit import following, searching, tasks
 from audit.filters import AuditEventFilter
 from audit.ingest import ingest
 from audit.models import SearchText
-from tests.conftest import a_sign_in, soon
+from tests.conftest import App, a_sign_in, soon
 
 
 def found(text):
@@ -54,11 +54,27 @@ def test_what_was_forgotten_is_not_found_once_its_words_are_written_anew():
     [receipt] = ingest([a_sign_in(user_id="edith")], source="payments")
     searching.write([receipt.id])
     # As if the event had said more.
-    SearchText.objects.using("worker").update(words=SearchVector(Value("edith swan"), config="simple"))
+    SearchText.objects.using("worker").update(
+        words=SearchVector(Value("edith swan"), config="simple")
+    )
     assert found("swan")
     searching.write([receipt.id])
     assert not found("swan")
     assert found("edith")
+
+
+@pytest.mark.usefixtures("own_database")
+def test_the_api_finds_words_in_identifiers_and_context():
+    said = {"email": "ada@example.com", "on": ["Sunday", 7]}
+    receipts = ingest(
+        [a_sign_in(user_id="Ada Lovelace", context=said), a_sign_in(user_id="eve", context={})],
+        source="payments",
+    )
+    searching.write([receipt.id for receipt in receipts])
+    reader = App("reader", ["read"])
+    for words in ("ada", "ADA lovelace", "ada@example.com", "sunday", "7"):
+        results = reader.get("/api/v1/events/", q=words, source="payments").json()["results"]
+        assert [event["user_id"] for event in results] == ["Ada Lovelace"], words
 
 
 @pytest.mark.usefixtures("own_database")

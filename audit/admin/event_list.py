@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
-from audit.admin.histogram import HOUR, Histogram, ends, histogram
+from audit.admin.histogram import EPOCH, HOUR, ends, histogram, unit_for
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -68,30 +68,34 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """What was asked for; the search is recorded before any of it is shown."""
     events = chosen.events()
     shown_columns = columns.chosen(request.GET)
-    shown = _grouped if request.GET.get("group_by") else _paged
-    total, exact = counts.bounded(events)
-    found = shown(request, events) | {"total": total, "is_exact": exact}
+    total, exact = counts.total(chosen)
+    is_grouped = bool(request.GET.get("group_by"))
+    shown = _grouped(request, chosen) if is_grouped else _paged(request, events)
+    found = shown | _histogram(request, chosen) | {"total": total, "is_exact": exact}
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": urlencode(pairs(request.GET)), "count": total},
     )
     return found | {
-        "histogram": _histogram(request, chosen, events) if exact else None,
         "columns": shown_columns,
         "column_choices": [(*one, one[0] in shown_columns) for one in columns.COLUMNS.items()],
     }
 
 
-def _histogram(
-    request: HttpRequest, chosen: AuditEventFilter, events: QuerySet[AuditEvent]
-) -> Histogram | None:
-    """The bars of these events; they have to be few enough to be counted one by one."""
-    counted = [
-        (datetime.fromisoformat(row["hour"]), row["outcome"], row["count"])
-        for row in counts.summary(events, ["hour", "outcome"])
-    ]
+def _histogram(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
+    """The bars of these events, and of how many, the newest, where they are not of all."""
+    start, end = ends(chosen.form.cleaned_data)
+    unit = unit_for(start, end or datetime.now(UTC))
+    counted = counts.series(chosen, unit, EPOCH)
+    if len({at for at, _, _ in counted}) == 1:  # all on one day
+        unit = HOUR
+        counted = counts.series(chosen, unit, EPOCH)
+    is_cut = chosen.countable() is None and sum(count for *_, count in counted) >= counts.SERIES
     kept = pairs(request.GET, without=PLACE)
-    return histogram(counted, HOUR, *ends(chosen.form.cleaned_data), kept)
+    return {
+        "histogram": histogram(counted, unit, None if is_cut else start, end, kept),
+        "histogram_of": counts.SERIES if is_cut else None,
+    }
 
 
 def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
@@ -129,6 +133,6 @@ def _cursor(query: QueryDict, now: datetime) -> str:
         raise BadFilter({"at": [str(error)]}) from None
 
 
-def _grouped(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
+def _grouped(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     kept = pairs(request.GET, without=OWN_PARAMETERS)
-    return groups.largest(events, request.GET["group_by"], kept)
+    return groups.largest(chosen, request.GET["group_by"], kept)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
-
 from audit import counts, enums
 from audit.admin.links import events_url
-from audit.models import AuditEvent
+from audit.filters import AuditEventFilter
 
 GROUPS = 100
 """How many groups a grouped list shows."""
@@ -28,14 +26,12 @@ GROUPINGS = {
 """What the list may be grouped by, in the words of the page."""
 
 
-def largest(
-    events: QuerySet[AuditEvent], group_by: str, kept: list[tuple[str, str]]
-) -> dict[str, Any]:
-    """The largest groups of events, with bars that compare them to the largest.
+def largest(chosen: AuditEventFilter, group_by: str, kept: list[tuple[str, str]]) -> dict[str, Any]:
+    """The largest groups of a filter's events, with bars that compare them to the largest.
 
     `kept` are the filters in force, which the addresses of the groups' events keep.
     """
-    rows = counts.top(events, group_by, GROUPS + 1)
+    rows, is_exact = counts.top(chosen, group_by, GROUPS + 1)
     scale = BAR_WIDTH / max((row["events"] for row in rows), default=1)
     groups = [
         row
@@ -43,7 +39,12 @@ def largest(
         | _links(group_by, row["value"], kept)
         for row in rows[:GROUPS]
     ]
-    return {"groups": groups, "groups_go_on": len(rows) > GROUPS, "bar_width": BAR_WIDTH}
+    return {
+        "groups": groups,
+        "groups_go_on": len(rows) > GROUPS,
+        "grouped_newest": None if is_exact else counts.GROUPED,
+        "bar_width": BAR_WIDTH,
+    }
 
 
 def _links(group_by: str, value: Any, kept: list[tuple[str, str]]) -> dict[str, str]:

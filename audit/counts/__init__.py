@@ -1,0 +1,17 @@
+"""Counts of events: totals, groups and series, from the sealer's counts wherever a filter allows.
+
+What a filter asks for decides: `AuditEventFilter.countable` says whether the hourly and daily
+counts know it. If so, numbers are exact and cost the same however many events there are; if not,
+events are counted one by one, within bounds that each function states.
+"""
+
+from audit.counts.activity import BARS, Activity, activity, by_framework
+from audit.counts.groups import GROUPS, summary
+from audit.counts.largest import GROUPED, TOP, Largest, top
+from audit.counts.series import SERIES, series
+from audit.counts.totals import COUNTED, Total, bounded, exact, total
+
+__all__ = [
+    "BARS", "COUNTED", "GROUPED", "GROUPS", "SERIES", "TOP", "Activity", "Largest", "Total",
+    "activity", "bounded", "by_framework", "exact", "series", "summary", "top", "total",
+]  # fmt: skip

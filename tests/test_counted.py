@@ -1,0 +1,192 @@
+"""What the sealer's counts say of a filter is what counting its events one by one would say."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+
+import pytest
+from django.http import QueryDict
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from audit import counts, enums, tasks
+from audit.counts.tables import DAY, HOUR, Range, split
+from audit.filters import COUNTABLE, AuditEventFilter, BadFilter
+from audit.ingest import ingest
+from audit.models import AuditEvent
+
+START = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
+SPAN = timedelta(days=4)
+TICK = timedelta(microseconds=1)
+
+
+def chosen(query=""):
+    return AuditEventFilter(QueryDict(query))
+
+
+def some_events(chance, count):
+    """Events of all kinds, many at the edges of hours and days."""
+    for _ in range(count):
+        at = START + SPAN * chance.random()
+        if chance.random() < 0.3:
+            at = at.replace(minute=0, second=0, microsecond=0) + chance.choice([-1, 0, 1]) * TICK
+        yield {
+            "action": chance.choice(list(enums.AuditAction)).value,
+            "occurred_at": at.isoformat(),
+            "user_id": chance.choice(["ada", "eve", None]),
+        }
+
+
+@pytest.fixture
+def events(own_database):
+    """300 events of two sources: sealed, but for the last of one source, which wait."""
+    chance = Random(5)
+    for source in ("payments", "crm"):
+        ingest(some_events(chance, 100), source=source)
+    tasks.seal_pending()
+    for source in ("payments", "crm"):
+        ingest(some_events(chance, 50), source=source)
+    return list(AuditEvent.objects.all())
+
+
+MOMENTS = st.timedeltas(min_value=-DAY, max_value=SPAN + DAY).map(lambda distance: START + distance)
+EDGES = MOMENTS.map(lambda at: at.replace(minute=0, second=0, microsecond=0))
+INSTANTS = st.one_of(MOMENTS, EDGES).map(lambda at: at.isoformat(timespec="microseconds"))
+TIMES = st.one_of(INSTANTS, MOMENTS.map(lambda at: at.strftime("%Y-%m-%d")))
+CHOICES = {
+    "category": list(enums.Category), "framework": list(enums.Framework),
+    "operation": list(enums.OPERATIONS), "action": list(enums.AuditAction),
+    "outcome": list(enums.Outcome), "source": ["payments", "crm", "nobody"],
+}  # fmt: skip
+
+
+@st.composite
+def filters(draw):
+    """A filter that the counts know."""
+    query = QueryDict(mutable=True)
+    for name in draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=2, unique=True)):
+        query.setlist(name, draw(st.lists(st.sampled_from(CHOICES[name]), min_size=1, max_size=3)))
+    for name in ("occurred_after", "occurred_before"):
+        if draw(st.booleans()):
+            query[name] = draw(TIMES)
+    return query
+
+
+def test_totals_and_groups_are_those_of_the_events(events):
+    @examples(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(filters(), st.sampled_from(sorted(counts.GROUPS)), st.sampled_from(sorted(counts.TOP)))
+    def check(query, group, largest):
+        asked = AuditEventFilter(query)
+        if asked.problems:
+            return
+        found = list(asked.events())
+        assert counts.total(asked) == (len(found), True)
+        assert counts.exact(asked) == len(found)
+        summed = counts.summary(asked, list(dict.fromkeys([group, "outcome"])))
+        assert sum(row["count"] for row in summed) == len(found)
+        rows, is_exact = counts.top(asked, largest, 1_000)
+        assert is_exact
+        assert sum(row["events"] for row in rows) == len(found)
+        assert sum(row["failures"] for row in rows) == sum(e.outcome == "failure" for e in found)
+        if found:
+            assert min(row["first"] for row in rows) == min(e.occurred_at for e in found)
+            assert max(row["last"] for row in rows) == max(e.occurred_at for e in found)
+
+    check()
+
+
+def key_of(event, group):
+    action = enums.action(event.action)
+    return {
+        "category": event.category,
+        "framework": next(iter(action.frameworks), "none"),
+        "operation": action.operation,
+        "action": event.action,
+        "source": event.source,
+        "day": event.occurred_at.date(),
+        "ip": event.ip_address,
+        "user_id": event.user_id,
+        "resource_id": event.resource_id,
+    }[group]
+
+
+@pytest.mark.parametrize("query", ["", "outcome=failure&outcome=success", "user_id=ada"])
+def test_the_largest_groups_are_those_of_a_counter(events, query):
+    found = list(chosen(query).events())
+    for group in counts.TOP:
+        wanted = Counter(key_of(event, group) for event in found)
+        rows, _ = counts.top(chosen(query), group, 5)
+        assert [row["events"] for row in rows] == [n for _, n in wanted.most_common(5)], group
+        assert all(wanted[row["value"]] == row["events"] for row in rows), group
+        for row in rows:
+            times = [e.occurred_at for e in found if key_of(e, group) == row["value"]]
+            assert (row["first"], row["last"]) == (min(times), max(times)), group
+
+
+@pytest.mark.parametrize("query", ["", "source=crm&occurred_after=2026-03-02", "user_id=eve"])
+@pytest.mark.parametrize("step", [HOUR, 3 * HOUR, DAY, timedelta(minutes=20)], ids=str)
+@pytest.mark.parametrize("by", ["outcome", "category"])
+def test_a_series_counts_each_stretch(events, query, step, by):
+    origin = datetime(2026, 2, 27, tzinfo=UTC)
+    wanted = Counter(
+        (origin + (event.occurred_at - origin) // step * step, getattr(event, by))
+        for event in chosen(query).events()
+    )
+    found = counts.series(chosen(query), step, origin, by=by)
+    assert {(at, value): count for at, value, count in found} == wanted
+    assert found == sorted(found)
+
+
+def test_what_the_counts_do_not_know_is_counted_up_to_a_bound(events, monkeypatch):
+    asked = chosen("user_id=ada")
+    found = asked.events().count()
+    assert asked.countable() is None
+    assert counts.total(asked) == (found, True)
+    monkeypatch.setattr(counts.totals, "COUNTED", found - 1)
+    assert counts.total(asked) == (found - 1, False)
+    assert counts.exact(asked) == found
+
+
+def test_groups_of_more_events_than_are_looked_at_are_those_of_the_newest(events, monkeypatch):
+    monkeypatch.setattr(counts.largest, "GROUPED", 20)
+    rows, is_exact = counts.top(chosen("user_id=ada"), "category")
+    assert not is_exact
+    assert sum(row["events"] for row in rows) == 21
+    assert max(row["last"] for row in rows) == chosen("user_id=ada").events()[0].occurred_at
+
+
+def test_only_filters_that_the_counts_know_are_countable(db):
+    for name in AuditEventFilter.base_filters:
+        value = {"context": "a:b", "ip": "192.0.2.1", "attempt": "open"}.get(name, "2026-03-01")
+        value = str(CHOICES.get(name, [value])[0])
+        asked = chosen(f"{name}={value}")
+        assert (asked.countable() is not None) == (name in COUNTABLE), name
+    assert chosen("user_id=").countable()
+
+
+def test_a_bad_filter_is_not_counted(db):
+    for count in (counts.total, counts.exact, lambda asked: counts.top(asked, "day")):
+        with pytest.raises(BadFilter):
+            count(chosen("category=nonsense"))
+    with pytest.raises(BadFilter):
+        counts.top(chosen(), "nonsense")
+
+
+def test_the_end_of_time_is_counted_too(db):
+    at = "9999-12-31T23:59:59.999999Z"
+    ingest([{"action": "user_logout", "occurred_at": at}], source="crm")
+    assert counts.total(chosen(f"occurred_before={at}")) == (1, True)
+    assert counts.total(chosen(f"occurred_after={at}")) == (1, True)
+
+
+@given(MOMENTS, MOMENTS, st.sampled_from([HOUR, DAY]))
+def test_a_range_is_its_whole_units_and_what_is_left_of_it(start, end, unit):
+    inner, rest = split(Range(start, end), unit)
+    pieces = sorted([*rest, *([] if inner.is_empty else [inner])])
+    if start < end:
+        assert pieces[0].start == start
+        assert pieces[-1].end == end
+        assert all(a.end == b.start for a, b in pairwise(pieces))
+    assert all(one.end - one.start < 2 * unit for one in rest if not one.is_empty)
