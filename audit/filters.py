@@ -24,7 +24,7 @@ from django.db import models
 from django.db.models import F, Q, QuerySet
 from django.http import QueryDict
 
-from audit import canonical, enums, periods, searching
+from audit import canonical, enums, pairing, periods, searching
 from audit.ingest import FUTURE, PAST
 from audit.models import AuditEvent
 
@@ -215,6 +215,12 @@ def context_has(values: list[tuple[str, str]]) -> Q:
     )
 
 
+def session_is(values: list[str]) -> Q:
+    """What a session did and what was done to it: applications name it here or there."""
+    in_context = context_has([("session_id", value) for value in values])
+    return in_context | Q(resource_type="session", resource_id__in=values)
+
+
 def _readings(text: str) -> list[Any]:
     readings: list[Any] = [text, [text]]
     try:
@@ -277,6 +283,8 @@ class AuditEventFilter(django_filters.FilterSet):
     resource_type = _text("resource_type")
     resource_id = _text("resource_id")
     correlation_id = _text("correlation_id")
+    session = AnyOf(session_is)
+    attempt = _choice(pairing.attempt_is, pairing.STATES)
     ip = AnyOf(address_within, read=network)
     occurred_after = AnyOf(partial(not_before, "occurred_at"), read=moment)
     occurred_before = AnyOf(partial(not_after, "occurred_at"), read=moment)

@@ -6,29 +6,21 @@ so that it costs the same however long the log is. Which belong together says `a
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
+from django.db.models import Q, QuerySet
 
 from audit.enums import ACTIONS
 from audit.matching import HALVES, WINDOW, Half, Match, match
-from audit.models import AuditEvent, Leaf, Pair, Unpaired
+from audit.models import Leaf, Pair, Unpaired
 
 FOLLOWER = "pairer"
-
-IDENTIFIERS = {
-    "user_id": "user_id",
-    "subject_id": "subject_id",
-    "resource_id": "resource_id",
-    "ip_address": "ip_address",
-    "session_id": "personal_context__session_id",
-    "email": "personal_context__email",
-}
-"""What two halves without a correlation id are compared by, and where an event says it."""
 
 MOST_CANDIDATES = 20_000
 """How many waiting halves without a correlation id are compared with a block's, newest first."""
@@ -43,31 +35,36 @@ def follow(leaves: range, *, using: str = "worker") -> None:
     _write(matches, {half.id for half in waiting}, left, using)
 
 
+# By ids as they are, not by a query for them: so the database looks into their months only.
+_HALVES = """
+    SELECT id, action, source, nullif(correlation_id, ''), occurred_at,
+        CASE WHEN nullif(correlation_id, '') IS NULL THEN jsonb_build_object(
+            'user_id', user_id, 'subject_id', subject_id, 'resource_id', resource_id,
+            'ip_address', host(ip_address), 'session_id', personal_context -> 'session_id',
+            'email', personal_context -> 'email') END
+    FROM audit_auditevent WHERE id = ANY (%s::uuid[]) AND action = ANY (%s)
+"""
+
+
 def _halves(ids: Sequence[UUID], using: str) -> list[Half]:
     """The events of these ids that are attempts or outcomes, with what they may be joined by."""
-    # Ids as they are, not as a query: so the database looks into their months only.
-    events = AuditEvent.objects.using(using).filter(pk__in=ids, action__in=HALVES)
-    rows = events.values_list(
-        "id", "action", "source", "correlation_id", "occurred_at", *IDENTIFIERS.values()
-    )
-    return [_half(*row) for row in rows]
+    with connections[using].cursor() as cursor:
+        cursor.execute(_HALVES, [list(ids), list(HALVES)])
+        return [_half(*row) for row in cursor.fetchall()]
 
 
 def _half(
-    id: UUID, action: str, source: str, correlation_id: str | None, at: datetime, *said: Any
+    id: UUID, action: str, source: str, correlation_id: str | None, at: datetime, said: str | None
 ) -> Half:
+    identifiers = json.loads(said) if said else {}
     return Half(
         id=id,
         is_attempt=HALVES[action],
         operation=ACTIONS[action].operation,
         source=source,
-        correlation_id=correlation_id or None,
+        correlation_id=correlation_id,
         occurred_at=at,
-        identifiers={
-            name: value
-            for name, value in zip(IDENTIFIERS, said, strict=True)
-            if value and isinstance(value, str)
-        },
+        identifiers={name: v for name, v in identifiers.items() if v and isinstance(v, str)},
     )
 
 
@@ -141,14 +138,21 @@ def _spans(times: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
 
 # --- what is kept ------------------------------------------------------------------------------
 
+_JOIN = """
+    INSERT INTO audit_pair (attempt_id, outcome_id, is_inferred)
+    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::bool[])
+"""
 
-def _write(matches: Iterable[Match], waited: set[UUID], left: Iterable[Half], using: str) -> None:
-    joined = [half.id for pair in matches for half in (pair.attempt, pair.outcome)]
-    Unpaired.objects.using(using).filter(pk__in=waited.intersection(joined)).delete()
-    Pair.objects.using(using).bulk_create(
-        Pair(attempt_id=pair.attempt.id, outcome_id=pair.outcome.id, is_inferred=pair.is_inferred)
-        for pair in matches
+
+def _write(matches: Sequence[Match], waited: set[UUID], left: Iterable[Half], using: str) -> None:
+    attempts, outcomes = (
+        [pair.attempt.id for pair in matches],
+        [pair.outcome.id for pair in matches],
     )
+    with connections[using].cursor() as cursor:
+        cursor.execute(_JOIN, [attempts, outcomes, [pair.is_inferred for pair in matches]])
+    joined = waited.intersection(attempts + outcomes)
+    Unpaired.objects.using(using).filter(pk__in=joined).delete()
     Unpaired.objects.using(using).bulk_create(
         Unpaired(
             event_id=half.id,
@@ -161,3 +165,34 @@ def _write(matches: Iterable[Match], waited: set[UUID], left: Iterable[Half], us
         for half in left
         if half.id not in waited
     )
+
+
+# --- what it tells -----------------------------------------------------------------------------
+
+
+def _open() -> QuerySet[Any]:
+    late = Unpaired.objects.filter(is_attempt=True, occurred_at__lt=datetime.now(UTC) - WINDOW)
+    return late.values("event_id")
+
+
+def _missing() -> QuerySet[Any]:
+    return Unpaired.objects.filter(is_attempt=False).values("event_id")
+
+
+def _inferred() -> QuerySet[Any]:
+    return Pair.objects.filter(is_inferred=True).values("outcome_id")
+
+
+STATES: dict[str, Callable[[], QuerySet[Any]]] = {
+    "open": _open,
+    "missing": _missing,
+    "inferred": _inferred,
+}
+"""What can be said of an attempt: it has had no outcome for `WINDOW`; it is missing, although there
+is an outcome; or it was inferred which it is. The first finds attempts, the others outcomes."""
+
+
+def attempt_is(states: Sequence[str]) -> Q:
+    """The condition that an event's attempt is in one of the states, by the tables' indexes."""
+    first, *others = (STATES[state]() for state in dict.fromkeys(states))
+    return Q(pk__in=first.union(*others, all=True) if others else first)

@@ -29,8 +29,8 @@ VALUES = (
 )  # fmt: skip
 FIXED = {
     "category", "framework", "operation", "action", "outcome", "source", "user_id",
-    "resource_type", "resource_id", "correlation_id", "ip", "occurred_after", "occurred_before",
-    "recorded_after", "recorded_before", "context", "q",
+    "resource_type", "resource_id", "correlation_id", "session", "attempt", "ip",
+    "occurred_after", "occurred_before", "recorded_after", "recorded_before", "context", "q",
 }  # fmt: skip
 """The names of the design's section 8."""
 
@@ -148,6 +148,9 @@ NAIVE = {
     "resource_type": lambda e, v: e.resource_type == v,
     "resource_id": lambda e, v: e.resource_id == v,
     "correlation_id": lambda e, v: e.correlation_id == v,
+    "session": lambda e, v: (
+        has_key(e, "session_id", v) or (e.resource_type, e.resource_id) == ("session", v)
+    ),
     "ip": within,
     "occurred_after": lambda e, v: e.occurred_at >= day(v),
     "occurred_before": lambda e, v: e.occurred_at < day(v) + timedelta(days=1),
@@ -167,6 +170,7 @@ CHOICES = {
     "resource_type": ["session", "account", "none"],
     "resource_id": ["r-1", "r-2", "beta"],
     "correlation_id": ["c-1", "c-2", "c-3"],
+    "session": ["r-1", "r-2", "alpha", "x", "1"],
     "ip": ["192.0.2.7", "192.0.2.0/24", "192.0.2.130/25", "0.0.0.0/0", "::/0", "2001:db8::/32",
            "2001:db8::/48", "::1", "::2", "::/96", "10.0.0.0/8"],
     "context": [f"{key}:{value}"
@@ -181,7 +185,7 @@ CHOICES = {
 
 def test_every_filter_of_the_design_exists_and_no_other():
     assert set(AuditEventFilter.base_filters) == FIXED
-    assert {*NAIVE, "q"} == FIXED
+    assert {*NAIVE, "q", "attempt"} == FIXED
 
 
 def test_each_filter_finds_what_a_naive_reading_finds(events):

@@ -1,16 +1,20 @@
 """Attempts and outcomes are joined as they are sealed, each exactly once, at a bounded price."""
 
+from datetime import UTC, datetime
 from threading import Event
 
 import pytest
 from django.db import connections
 from django.db.transaction import atomic
+from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
 from audit import following, pairing, tasks
+from audit.filters import AuditEventFilter, BadFilter
 from audit.ingest import ingest
 from audit.models import AuditEvent, Pair, Unpaired
 from tests.conftest import a_sign_in, soon
+from tests.test_plans import explained, scanned_whole
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
@@ -134,7 +138,7 @@ def test_a_block_takes_as_many_queries_as_one_event():
     sealed(*(outcome(correlation_id=f"c{n % 7}" if n % 2 else None) for n in range(50)))
     with CaptureQueriesContext(connections["worker"]) as many:
         follow()
-    assert len(many) <= len(one) + 3 <= 16
+    assert len(many) <= len(one) + 3 <= 18
 
 
 def test_the_worker_pairs_within_seconds():
@@ -170,3 +174,54 @@ def test_the_look_ups_go_through_indexes():
             cursor.execute(f"EXPLAIN {query['sql']}")
             plan = "\n".join(row[0] for row in cursor.fetchall())
             assert "Seq Scan" not in plan, plan
+
+
+# --- as a filter -------------------------------------------------------------------------------
+
+
+def found(query):
+    return {event.pk for event in AuditEventFilter(QueryDict(query)).events()}
+
+
+@pytest.fixture
+def judged(own_database):
+    """Events in each state, by what they are."""
+    old, now = "2026-03-01T12:00:00Z", datetime.now(UTC).isoformat()
+    named = {
+        "open": attempt(correlation_id="a", occurred_at=old),
+        "waiting": attempt(correlation_id="b", occurred_at=now),
+        "missing": outcome(correlation_id="c"),
+        "closed": attempt(correlation_id="d"),
+        "closing": outcome(correlation_id="d"),
+        "guessed": attempt(occurred_at=old),
+        "inferred": outcome(occurred_at=old),
+        "alone": {"action": "data_viewed", "context": {}},
+    }
+    ids = sealed(*named.values())
+    follow()
+    return dict(zip(named, ids, strict=True))
+
+
+@pytest.mark.parametrize("state", ["open", "missing", "inferred"])
+def test_each_state_is_a_filter(judged, state):
+    assert found(f"attempt={state}") == {judged[state]}
+
+
+def test_states_may_be_asked_for_together_and_with_other_filters(judged):
+    assert found("attempt=open&attempt=missing") == {judged["open"], judged["missing"]}
+    assert found("attempt=open&attempt=open&user_id=u-1") == {judged["open"]}
+    assert found("attempt=open&user_id=nobody") == set()
+
+
+def test_an_unknown_state_is_an_error():
+    with pytest.raises(BadFilter, match="'closed' is none of inferred, missing, open"):
+        found("attempt=closed")
+
+
+@pytest.mark.parametrize("query", ["attempt=open", "attempt=missing&attempt=inferred"])
+def test_the_filter_scans_no_events(judged, query):
+    sealed(*(outcome() for _ in range(2_000)))
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("ANALYZE audit_auditevent, audit_unpaired, audit_pair")
+    plan = explained(AuditEventFilter(QueryDict(query)).events()[:51])
+    assert [table for table in scanned_whole(plan) if "auditevent" in table] == []

@@ -33,6 +33,7 @@ INDEXES = {
     "resource_id=password.min_length": "resource_id_occurred_at_id",
     "resource_type=setting&resource_id=password.min_length": "resource_",
     "correlation_id=nobody": "correlation_id_occurred_at_id",
+    "session=nobody": "context_personal_context",
     "ip=192.0.2.77": "ip_address_occurred_at_id",
     "ip=203.0.113.0/24": "ip_address_occurred_at_id",
     "recorded_after=2026-11-20&recorded_before=2026-11-20": "",

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, enums
-from audit.admin import live, saved_views, seal
+from audit.admin import live, saved_views, seal, stories
 from audit.admin.event_list import list_page
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
 from audit.downloads import csv_download
@@ -110,6 +110,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             "details": six_details(event),
             "fields": all_fields(event),
             "context_rows": context_rows(event),
+            "stories": stories.of_event(event),
             "timeline": timeline[:TIMELINE],
             "timeline_goes_on": len(timeline) > TIMELINE,
             "timeline_url": events_url([("correlation_id", event.correlation_id or "")]),

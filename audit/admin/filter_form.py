@@ -21,6 +21,8 @@ LABELS = {
     "resource_type": "Kind of resource",
     "resource_id": "Resource",
     "correlation_id": "Correlation id",
+    "session": "Session",
+    "attempt": "Attempt",
     "ip": "IP address or network",
     "occurred_after": "From",
     "occurred_before": "To",
@@ -30,6 +32,16 @@ LABELS = {
     "q": "Words",
 }
 """The filters in the words of the page."""
+
+TICKED = ("category", "framework", "outcome", "action", "attempt")
+"""Those of which several values may be ticked."""
+
+ATTEMPTS = {
+    "open": "No outcome after 15 minutes",
+    "missing": "Outcome without an attempt",
+    "inferred": "Joined without a correlation id",
+}
+"""What can be said of attempts, in the words of the page."""
 
 BESIDES = {"group_by": "Group by", "columns": "Columns", "at": "Jump to", "cursor": "Page"}
 """And the list's other parameters."""
@@ -92,6 +104,8 @@ class FilterForm:
             return enums.Category(value).label
         if name == "outcome" and value in list(enums.Outcome):
             return enums.Outcome(value).label
+        if name == "attempt":
+            return ATTEMPTS.get(value, value)
         return periods.PERIODS.get(value, value)
 
     @property
@@ -109,7 +123,7 @@ class FilterForm:
         """Name, label and value of the filters that are typed in; further values stay hidden."""
         for name in (
             "user_id", "ip", "source", "operation", "resource_type", "resource_id",
-            "correlation_id", "context", "recorded_after", "recorded_before",
+            "correlation_id", "session", "context", "recorded_after", "recorded_before",
         ):  # fmt: skip
             yield name, LABELS[name], self.value(name)
 
@@ -118,7 +132,7 @@ class FilterForm:
         """What the form shows nowhere and must not lose: further values of what is typed in."""
         seen = set()
         for name, value in self.given:
-            if name in seen and name not in ("category", "framework", "outcome", "action"):
+            if name in seen and name not in TICKED:
                 yield name, value
             seen.add(name)
         yield from self._besides
@@ -134,6 +148,10 @@ class FilterForm:
     @property
     def outcomes(self) -> list[Option]:
         return self._options("outcome", [(o.value, o.label) for o in enums.Outcome])
+
+    @property
+    def attempts(self) -> list[Option]:
+        return self._options("attempt", list(ATTEMPTS.items()))
 
     @property
     def actions(self) -> list[tuple[str, list[Option]]]:

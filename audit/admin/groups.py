@@ -6,6 +6,7 @@ from typing import Any
 
 from audit import counts, enums
 from audit.admin.links import events_url
+from audit.admin.stories import KINDS, story_url
 from audit.filters import AuditEventFilter
 
 GROUPS = 100
@@ -57,6 +58,7 @@ def _links(group_by: str, value: Any, kept: list[tuple[str, str]]) -> dict[str, 
         "label": _label(group_by, value),
         "url": events_url(filters),
         "failures_url": events_url([*failures, ("outcome", "failure")]),
+        "story_url": story_url(group_by, str(value)) if group_by in KINDS else "",
     }
 
 

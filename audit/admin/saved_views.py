@@ -56,6 +56,7 @@ def included(now: datetime) -> dict[str, Pairs]:
             occurred_after="-7d",
             group_by="user_id",
         ),
+        "Open attempts": _only(attempt="open"),
     }
 
 

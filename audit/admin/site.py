@@ -8,14 +8,17 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
+from django.views.decorators.http import require_safe
 
 from audit import enums
 from audit.admin import saved_views, zones
+from audit.admin.attempts import attempts_page
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.ledger import ledger_page
 from audit.admin.overview import overview
 from audit.admin.sources import health_page, refusals_page
+from audit.admin.stories import story_page
 from audit.models import ApiKey, AuditEvent, Source
 
 
@@ -36,10 +39,14 @@ class PortalSite(admin.AdminSite):
         self.register(ApiKey, ApiKeyAdmin)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
+        attempts = require_safe(self.admin_view(attempts_page))
+        story = require_safe(self.admin_view(story_page))
         own = [
             path("actions/", self.admin_view(self.catalogue), name="actions"),
             path("time-zone/", self.admin_view(zones.choose), name="time_zone"),
             path("ledger/", self.admin_view(ledger_page), {"site": self}, name="ledger"),
+            path("attempts/", attempts, {"site": self}, name="attempts"),
+            path("story/", story, {"site": self}, name="story"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("refusals/", self.admin_view(refusals_page), {"site": self}, name="refusals"),
         ]

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from audit import enums
+from audit import enums, pairing
 from audit.api import problems
 from audit.api.serializers import ProblemSerializer
 from audit.counts import GROUPS
@@ -25,6 +25,10 @@ _SENTENCES = {
     "resource_type": "Events about this kind of resource.",
     "resource_id": "Events about this resource.",
     "correlation_id": "The events of one operation: its attempt and its outcome.",
+    "session": "Events of this session: it is named in their context, or is their resource.",
+    "attempt": "Attempts that have had no outcome for 15 minutes (`open`), outcomes without an "
+    "attempt (`missing`), or outcomes whose attempt was inferred without a correlation id "
+    "(`inferred`).",
     "ip": "Events from this address, or from this network in CIDR notation.",
     "occurred_after": f"Events that happened then or later: {EXPECTED}.",
     "occurred_before": f"Events that happened then or earlier: {EXPECTED}.",
@@ -40,6 +44,7 @@ _CHOICES = {
     "operation": list(enums.OPERATIONS),
     "action": list(enums.ACTIONS),
     "outcome": list(map(str, enums.Outcome)),
+    "attempt": list(pairing.STATES),
 }
 
 
