@@ -106,6 +106,15 @@ def test_days_are_drawn_by_days_and_short_ranges_by_hours():
 
 
 @pytest.mark.django_db(databases=["default", "owner"])
+def test_a_drawing_of_the_newest_only_says_so(as_user, auditor, store, monkeypatch):
+    monkeypatch.setattr("audit.counts.SERIES", 2)
+    store(at(8), at(10))
+    client = as_user(auditor)
+    assert "Only the newest 2 events are drawn." in seen(client.get(f"{LIST}?ip=192.0.2.7")).text
+    assert "Only the newest" not in seen(client.get(f"{LIST}?source=payments")).text
+
+
+@pytest.mark.django_db(databases=["default", "owner"])
 def test_the_page_says_in_a_table_what_the_bars_show(as_user, auditor, store):
     store(at(8), at(8), at(10, action="user_login_success", context={}))
     shown = seen(as_user(auditor).get(f"{LIST}?source=payments"))

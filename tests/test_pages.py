@@ -251,8 +251,7 @@ EVERY_FILTER = [
     ("category", "authentication"), ("category", "session"), ("framework", "PCI-DSS"),
     ("operation", "user_login"), ("action", "user_login_failed"), ("outcome", "failure"),
     ("source", "payments"), ("user_id", "u-1"), ("user_id", "ü & co"), ("resource_type", "session"),
-    ("resource_id", "r"), ("correlation_id", "c"), ("ip", "192.0.2.0/24"), ("session", "s"),
-    ("attempt", "open"),
+    ("resource_id", "r"), ("correlation_id", "c"), ("ip", "192.0.2.0/24"),
     ("occurred_after", "2026-01-01T00:00:00+01:00"), ("occurred_before", "2026-12-31"),
     ("recorded_after", "-7d"), ("recorded_before", "2999-12-31"), ("context", "reason:x"),
     ("q", "ada"),
@@ -410,7 +409,9 @@ def test_a_list_needs_few_queries_however_many_events(count, ending, as_user, au
     with CaptureQueriesContext(connection) as queries:
         client.get(f"{LIST}{ending}")
     asked = [str(query["sql"])[:120] for query in queries]
-    asked = [sql for sql in asked if not sql.startswith(("SAVEPOINT", "RELEASE"))]  # the test's own
+    # Savepoints are the test's own, and inside its transaction no partition is remembered as made.
+    tests_own = ("SAVEPOINT", "RELEASE", "SELECT audit_make_partition")
+    asked = [sql for sql in asked if not sql.startswith(tests_own)]
     assert len(asked) <= 12, "\n".join(asked)
 
 
@@ -471,7 +472,7 @@ def test_the_timeline_holds_the_correlation_id_in_order(as_user, auditor, store)
     timeline = page.text[page.text.index("Same correlation id") :]
     assert timeline.index("Sign-in attempted") < timeline.index("this event")
     assert page.hrefs(f"{LIST}0") == [f"{LIST}{tried.id}/"]
-    [all_of_them] = page.hrefs(f"{LIST}?correlation_id=")
+    [all_of_them] = page.hrefs("correlation_id=")
     assert "2 events" in seen(as_user(auditor).get(all_of_them)).text
 
 
