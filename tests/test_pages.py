@@ -251,7 +251,8 @@ EVERY_FILTER = [
     ("category", "authentication"), ("category", "session"), ("framework", "PCI-DSS"),
     ("operation", "user_login"), ("action", "user_login_failed"), ("outcome", "failure"),
     ("source", "payments"), ("user_id", "u-1"), ("user_id", "ü & co"), ("resource_type", "session"),
-    ("resource_id", "r"), ("correlation_id", "c"), ("ip", "192.0.2.0/24"),
+    ("resource_id", "r"), ("correlation_id", "c"), ("ip", "192.0.2.0/24"), ("session", "s"),
+    ("attempt", "open"),
     ("occurred_after", "2026-01-01T00:00:00+01:00"), ("occurred_before", "2026-12-31"),
     ("recorded_after", "-7d"), ("recorded_before", "2999-12-31"), ("context", "reason:x"),
     ("q", "ada"),
@@ -472,7 +473,7 @@ def test_the_timeline_holds_the_correlation_id_in_order(as_user, auditor, store)
     timeline = page.text[page.text.index("Same correlation id") :]
     assert timeline.index("Sign-in attempted") < timeline.index("this event")
     assert page.hrefs(f"{LIST}0") == [f"{LIST}{tried.id}/"]
-    [all_of_them] = page.hrefs("correlation_id=")
+    [all_of_them] = page.hrefs(f"{LIST}?correlation_id=")
     assert "2 events" in seen(as_user(auditor).get(all_of_them)).text
 
 
