@@ -48,7 +48,7 @@ def test_each_state_is_listed_with_what_to_do(state, judged, client):
 
 def test_it_begins_with_open_attempts_and_leads_to_their_story(judged, client):
     page = seen(client.get(PAGE))
-    assert page.hrefs("/admin/story/?correlation_id=a")
+    assert page.hrefs("/admin/story/?user_id=open")
     assert page.hrefs(f"{LIST}?attempt=open")
 
 
@@ -61,7 +61,7 @@ def test_pages_lead_on(client, monkeypatch):
     told(*(sign_in(n, "attempted", correlation_id=f"c{n}") for n in range(3)))
     first = seen(client.get(PAGE))
     second = client.get(first.hrefs("cursor=")[0])
-    assert seen(second).html.count("Story of its") == 1
+    assert seen(second).html.count("Story of u-1") == 1
 
 
 def test_nobody_sees_it_without_signing_in_or_without_a_role():

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from audit import tasks
+from audit import following, pairing, tasks
 from audit.ingest import ingest
 from audit.models import Leaf, Publication, Verification
 from tests.browser import PASSWORD, signed_in, violations
@@ -33,11 +33,15 @@ def portal(own_database: str) -> Iterator[str]:
             a_sign_in(**attempt),
             a_sign_in(correlation_id="c-1", user_id="=SUM(A1)"),
             *(a_sign_in(ip_address="203.0.113.9") for _ in range(3)),
+            a_sign_in(
+                **{**attempt, "correlation_id": "c-2", "occurred_at": "2026-03-01T12:00:00Z"}
+            ),
             a_sign_in(action="data_viewed", context={"data_type": "profile"}),
         ],
         source="payments",
     )
     tasks.seal_pending()
+    following.follow(pairing.FOLLOWER, pairing.follow)
     keep_what_the_ledger_shows()
     server = LiveServer("127.0.0.1")
     yield server.url
@@ -144,6 +148,11 @@ PAGES = {
     "empty list": f"{LIST}?user_id=nobody",
     "refused filter": f"{LIST}?ip=nonsense",
     "catalogue": "/admin/actions/",
+    "story": "/admin/story/?ip=192.0.2.7",
+    "story of nothing": "/admin/story/?user_id=nobody",
+    "refused story": "/admin/story/?ip=nonsense",
+    "open attempts": "/admin/attempts/",
+    "outcomes without an attempt": "/admin/attempts/?attempt=missing",
     "ledger": "/admin/ledger/",
     "sources": "/admin/sources/",
     "refusals": "/admin/refusals/",

@@ -85,10 +85,6 @@ def _found(request: HttpRequest) -> dict[str, Any]:
 
 
 def _row(event: AuditEvent, at: datetime) -> dict[str, Any]:
-    """An event with its age, and the story in which to look further: the narrowest of its own."""
-    stories_of = of_event(event)
-    return {
-        "event": event,
-        "age": length(at - event.occurred_at),
-        "story": stories_of[-1] if stories_of else None,
-    }
+    """An event with its age, and the story in which to look further: its user's, if it has one."""
+    story = next(iter(of_event(event)), None)
+    return {"event": event, "age": length(at - event.occurred_at), "story": story}
