@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as thoroughness
 from hypothesis import strategies as st
 
-from audit import canonical, tasks
+from audit import canonical, following, pairing, tasks
 from audit.ingest import ingest
 from audit.ledger import handovers, keys, merkle, storage, tiles
 from audit.ledger.checkpoints import Checkpoint as Head
@@ -42,6 +42,7 @@ from audit.models import (
     Leaf,
     LogKey,
     Pruning,
+    Unpaired,
     Verification,
 )
 from audit.recorder import audit
@@ -872,7 +873,9 @@ def old_month(own_database: str, outside: Path) -> Path:
 
 
 def test_a_pruned_month_is_counted_and_no_fault(old_month, late, capsys):
+    assert following.follow(pairing.FOLLOWER, pairing.follow) == 400
     call_command("prune_events", "2025-11", "--reason", "retention_over")
+    assert Unpaired.objects.count() == 100, "what was derived from its events goes with them"
     assert capsys.readouterr().out == "pruned 300 events of 2025-11\n"
     assert AuditEvent.objects.count() == 101
     pruning = Pruning.objects.get()

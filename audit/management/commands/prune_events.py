@@ -44,6 +44,15 @@ class Command(BaseCommand):
         self.stdout.write(f"pruned {count:,} events of {month:%Y-%m}")
 
 
+# What was derived from the month's events and is of no use without them.
+_FORGET = (
+    """DELETE FROM audit_pair WHERE attempt_id >= audit_month_bound(%(month)s)
+       AND attempt_id < audit_month_bound(%(next)s)""",
+    """DELETE FROM audit_unpaired WHERE event_id >= audit_month_bound(%(month)s)
+       AND event_id < audit_month_bound(%(next)s)""",
+)
+
+
 def _month(text: str) -> date:
     try:
         if re.fullmatch(r"\d{4}-\d\d", text, re.ASCII):
@@ -84,4 +93,6 @@ def prune(month: date, reason: str, at: datetime) -> int:
         )
         Pruning.objects.using(USING).create(month=month, pruned_at=at, events=count, reason=reason)
         cursor.execute(f"DROP TABLE {table}, audit_searchtext_{month:%Y_%m}")
+        for forget in _FORGET:
+            cursor.execute(forget, {"month": month, "next": following(month)})
     return count
