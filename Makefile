@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 EVENTS ?= 20000
 PORT ?= 8000
+EVENTS_READ ?= 1000000
+READ_DATA ?= /var/tmp/auditportal-read-$(EVENTS_READ)
 PYTEST_ARGS ?= -n auto
 BIN = $(VENV)/bin
 MANAGE = $(BIN)/python manage.py
@@ -12,7 +14,7 @@ MANAGE = $(BIN)/python manage.py
 DEPLOYED = DATABASE_URL=postgres://web@127.0.0.1:1/x AUDITPORTAL_ORIGIN=audit.example.org \
 	ALLOWED_HOSTS=audit.example.org SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
 
-.PHONY: help demo test lint format lock bench install install-tests clean
+.PHONY: help demo test lint format lock bench bench-read install install-tests clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +27,9 @@ test: install-tests ## run all tests, on a PostgreSQL of their own
 
 bench: install-tests ## ingest against the database's own speed and against plain DRF, as ratios
 	$(BIN)/python -m tests.bench.ingest
+
+bench-read: install-tests ## every page that reads, against Django's own admin (EVENTS_READ=1000000)
+	$(BIN)/python -m tests.bench.read --events $(EVENTS_READ) --data $(READ_DATA)
 
 lint: install-tests ## style, types, layers, migrations, a deployment's settings
 	$(BIN)/ruff check .

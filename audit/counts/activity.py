@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Q
 from django.db.models.expressions import RawSQL
 
 from audit import enums
-from audit.counts.tables import HOUR, tally
+from audit.counts.tables import DAY, HOUR, tally
 from audit.filters import Countable
 from audit.models import AuditEvent
 from audit.periods import Period
@@ -70,33 +70,33 @@ class Activity:
 def activity(period: Period) -> dict[enums.Category, Activity]:
     """The activity of each category in a period, both ends included, counted in two queries.
 
-    Totals are exact to the microsecond. In a period of a day and more the bars are cut at whole
-    hours: an event counts in the bar in which its hour begins.
+    Totals are exact to the microsecond. The bars of a period of a day and more are cut at whole
+    hours, of a long one at whole days: an event counts in the bar in which that begins.
     """
     found = {category: Activity() for category in enums.Category}
     before = Countable(Q(), period.previous.start, period.start)
     for category, outcome, count in tally(before, ["category", "outcome"]):
         found[enums.Category(category)].count_before(outcome, count)
     within = Countable(Q(), period.start, period.end + MICROSECOND)
-    for category, outcome, bar, count in _bars(period, within):
-        found[enums.Category(category)].count(outcome, int(bar), count)
+    bar = period.length / BARS
+    for category, outcome, at, count in _binned(within, period.start, bar):
+        index = min(max(0, (at - period.start) // bar), BARS - 1)
+        found[enums.Category(category)].count(outcome, index, count)
     return found
 
 
 MICROSECOND = timedelta(microseconds=1)
 
 
-def _bars(period: Period, within: Countable) -> Iterable[tuple[Any, ...]]:
-    """Category, outcome, number of the bar, events. A short period's are counted one by one."""
-    at = "start" if period.length >= BARS * HOUR else "occurred_at"
-    since = f"extract(epoch FROM {at} - '{period.start.isoformat()}')"
-    number = f"floor({since} / {period.length.total_seconds() / BARS})"
-    bar = f"greatest(0, least({number}, {BARS - 1}))"
-    if at == "start":
-        return tally(within, ["category", "outcome", bar], unit=HOUR)
+def _binned(within: Countable, start: datetime, bar: timedelta) -> Iterable[tuple[Any, ...]]:
+    """Category, outcome, begin of the bar, events. Those of a short period one by one."""
+    bin = f"date_bin('{bar.total_seconds()} s', {{}}, '{start.isoformat()}')"
+    if bar >= HOUR:
+        unit = DAY if bar >= 2 * DAY else HOUR
+        return tally(within, ["category", "outcome", bin.format("start")], unit=unit)
     events = AuditEvent.objects.filter(occurred_at__gte=within.start, occurred_at__lt=within.end)
-    grouped = events.annotate(bar=RawSQL(bar, [])).values_list("category", "outcome", "bar")
-    return grouped.annotate(Count("id")).order_by()
+    binned = events.annotate(bar=RawSQL(bin.format("occurred_at"), []))
+    return binned.values_list("category", "outcome", "bar").annotate(Count("id")).order_by()
 
 
 def by_framework(found: dict[enums.Category, Activity]) -> dict[enums.Framework, Activity]:

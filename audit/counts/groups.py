@@ -12,7 +12,7 @@ from django.db.models.functions import Trunc
 
 from audit import enums
 from audit.canonical import time_text
-from audit.counts.tables import DAY, HOUR, tally
+from audit.counts.tables import DAY, DAY_OF_START, HOUR, tally
 from audit.filters import AuditEventFilter, BadFilter
 
 _FRAMEWORK = Case(
@@ -50,7 +50,7 @@ _COLUMNS = {
     "action": "action",
     "outcome": "outcome",
     "source": "source",
-    "day": "date_trunc('day', start, 'UTC')",
+    "day": DAY_OF_START,
     "hour": "start",
 }
 """The same over the counts, in SQL."""

@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.models import Q
 
 from audit import enums
-from audit.counts.tables import conditions, tally
+from audit.counts.tables import DAY_OF_START, conditions, tally
 from audit.filters import AuditEventFilter, BadFilter, Countable
 from audit.models import AuditEvent
 
@@ -33,7 +33,7 @@ _COLUMNS = {
     "operation": "action",
     "action": "action",
     "source": "source",
-    "day": "date_trunc('day', start, 'UTC')",
+    "day": DAY_OF_START,
 }
 """Which of them the counts know, and by which column."""
 
@@ -68,7 +68,7 @@ def top(chosen: AuditEventFilter, group_by: str, limit: int = 100) -> Largest:
         raise BadFilter({"group_by": [f"a list is grouped by one of {', '.join(TOP)}"]})
     counted = chosen.countable()
     if counted is None or group_by not in _COLUMNS:
-        rows, looked_at = _of_newest(chosen, TOP[group_by])
+        rows, looked_at = _of_newest(chosen, TOP[group_by], None if group_by in _KEYS else limit)
         return Largest(_merged(rows, group_by)[:limit], looked_at <= GROUPED)
     rows = _of_counts(counted, _COLUMNS[group_by])
     if group_by not in _KEYS:
@@ -152,19 +152,19 @@ def _in_range(counted: Countable) -> Q:
 _NEWEST = """
     SELECT {field}, count(*), count(*) FILTER (WHERE outcome = 'failure'),
            min(occurred_at), max(occurred_at), sum(count(*)) OVER ()
-    FROM ({newest}) AS newest GROUP BY 1
+    FROM ({newest}) AS newest GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %s
 """
 
 
 def _of_newest(
-    chosen: AuditEventFilter, field: str, using: str = "default"
+    chosen: AuditEventFilter, field: str, limit: int | None, using: str = "default"
 ) -> tuple[list[_Row], int]:
-    """The groups among the newest events, and how many events were looked at."""
+    """The largest groups among the newest events, and how many events were looked at."""
     columns = dict.fromkeys([field, "outcome", "occurred_at"])
     newest = chosen.events().values(*columns)[: GROUPED + 1]
     sql, parameters = newest.query.sql_with_params()
-    group = "date_trunc('day', occurred_at, 'UTC')" if field == "occurred_at" else field
+    group = DAY_OF_START.replace("start", "occurred_at") if field == "occurred_at" else field
     with connections[using].cursor() as cursor:
-        cursor.execute(_NEWEST.format(field=group, newest=sql), parameters)
+        cursor.execute(_NEWEST.format(field=group, newest=sql), [*parameters, limit])
         rows = cursor.fetchall()
     return [_Row(*row[:5]) for row in rows], int(rows[0][5]) if rows else 0

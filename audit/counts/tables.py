@@ -72,14 +72,18 @@ _PENDING = """
     WHERE {range}
 """
 _EVENTS = """
-    SELECT date_trunc('hour', occurred_at, 'UTC') AS start, source, action, category, outcome,
-           1::bigint AS count
+    SELECT date_bin('1 hour', occurred_at, '2000-01-01Z') AS start, source, action, category,
+           outcome, 1::bigint AS count
     FROM audit_auditevent WHERE {range}
 """
 # The alias is the table's that Django writes the filter's conditions for.
 _TALLY = """
     SELECT {columns} FROM ({parts}) AS audit_hourlycount WHERE {where} {group}
 """
+
+
+DAY_OF_START = "date_bin('1 day', start, '2000-01-01Z')"
+"""The day (UTC), by a tenth of what `date_trunc` takes."""
 
 
 def tally(
