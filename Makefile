@@ -25,8 +25,10 @@ demo: install ## set everything up and serve the portal with sample events (PORT
 test: install-tests ## run all tests, on a PostgreSQL of their own
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: install-tests ## ingest against the database's own speed and against plain DRF, as ratios
+bench: install-tests ## ingest, sealing and verification against named baselines, as ratios
 	$(BIN)/python -m tests.bench.ingest
+	$(BIN)/python -m tests.bench.load
+	$(BIN)/python -m tests.bench.ledger
 
 bench-read: install-tests ## every page that reads, against Django's own admin (EVENTS_READ=1000000)
 	$(BIN)/python -m tests.bench.read --events $(EVENTS_READ) --data $(READ_DATA)

@@ -41,6 +41,9 @@ CHANGES = {
     "admin/login/": "test_receivers::test_a_sign_in_is_recorded_as_a_pair",
     "admin/logout/": "test_receivers::test_a_sign_out_is_recorded",
     "admin/password_change/": "test_shape::test_staff_change_their_own_password",
+    "admin/audit/auditevent/{id}/verify/": (
+        "test_ledger_pages::test_verifying_an_event_shows_each_step_and_is_recorded"
+    ),
     "admin/audit/source/add/": "test_pages::test_a_bad_name_of_a_source_is_refused",
     "admin/audit/source/{id}/change/": (
         "test_pages::test_a_manager_makes_a_source_and_describes_it_later"
