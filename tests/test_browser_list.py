@@ -65,7 +65,7 @@ def test_a_view_is_saved_and_opened_by_somebody_else(page: Page, browser: Browse
 
 def test_the_list_is_walked_by_keyboard(page: Page) -> None:
     page.goto(OURS)
-    links = page.get_by_role("table").get_by_role("link")
+    links = page.get_by_role("table").get_by_role("rowheader").get_by_role("link")
     page.keyboard.press("j")
     expect(links.nth(0)).to_be_focused()
     page.keyboard.press("j")
