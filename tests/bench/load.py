@@ -1,7 +1,8 @@
-"""Ingest while the worker seals: what it costs, and how long an event waits for its place.
+"""Ingest while it is sealed: what that costs, and how long an event waits for its place.
 
 make bench
 python -m tests.bench.load --seconds 60
+python -m tests.bench.load --command worker
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ GAPS = """
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20, help="per measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--command", default="seal_ledger", help="or worker: its followers too")
+    options = parser.parse_args()
+    seconds, command = options.seconds, options.command
     with site() as key, portal(workers=WRITERS):
         bodies = [json.dumps(list(events(BATCH, seed))).encode() for seed in range(4)]
         poster = Poster(key, "/api/v1/events/", bodies)
         alone = BATCH * rate(poster, WRITERS, seconds)
-        with _worker():
+        with _sealing(command):
             _await_empty()
             sealed = BATCH * rate(poster, WRITERS, seconds)
             _await_empty()
@@ -59,7 +62,7 @@ def main() -> None:
         )
         paced = _Paced(poster, WRITERS * BATCH / (alone / 2))
         quiet = _latency(paced, seconds)
-        with _worker():
+        with _sealing(command):
             _await_empty()
             begin = time.time()
             busy = _latency(paced, seconds)
@@ -101,8 +104,8 @@ def _latency(paced: _Paced, seconds: float) -> float:
 
 
 @contextmanager
-def _worker() -> Iterator[None]:
-    worker = subprocess.Popen([sys.executable, "manage.py", "worker"], cwd=REPOSITORY)
+def _sealing(command: str) -> Iterator[None]:
+    worker = subprocess.Popen([sys.executable, "manage.py", command], cwd=REPOSITORY)
     try:
         yield
     finally:
