@@ -12,7 +12,7 @@ from audit.filters import AuditEventFilter
 STACKS = ("outcome", "category")
 """What the bars of a histogram may be stacked by."""
 
-SERIES = 50_000
+SERIES = 5_000
 """Of how many events, the newest, a series is made where the counts do not know the filter."""
 
 
