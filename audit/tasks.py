@@ -60,7 +60,7 @@ def require_ready() -> None:
 def signing_key() -> SigningKey:
     """The log's private key; the embedded portal makes one, a deployment has to bring its own."""
     path = settings.AUDITPORTAL_SIGNING_KEY_FILE
-    if not settings.DEPLOYED and not path.exists():
+    if settings.LEDGER_MAKES_ITS_KEY and not path.exists():
         with suppress(FileExistsError):
             return make_key(path, origin(USING))
     return read_key(path)

@@ -57,6 +57,9 @@ AUDITPORTAL_SIGNING_KEY_FILE = Path(
 )
 """The log's private key, read by the worker alone; mode 0600."""
 
+LEDGER_MAKES_ITS_KEY = not DEPLOYED
+"""Whether a key that is missing is made; a deployment has to bring its own."""
+
 LEDGER_PUBLIC = env.bool("LEDGER_PUBLIC", False)
 """Whether everyone may read checkpoints and hashes; entries always need a key or a sign-in."""
 

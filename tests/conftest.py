@@ -58,6 +58,7 @@ def _log_of_its_own(settings: Any, tmp_path: Path) -> None:
     """Each test signs with a key of its own and remembers its own checkpoints."""
     settings.AUDITPORTAL_SIGNING_KEY_FILE = tmp_path / "signing_key"
     settings.LEDGER_MEMORY_DIR = tmp_path / "published"
+    settings.LEDGER_MAKES_ITS_KEY = True
 
 
 @pytest.fixture(scope="session")

@@ -260,6 +260,8 @@ tasks.seal_pending()
 
 
 def environment() -> dict[str, str]:
+    """What another process needs to seal as this test does; its key is there."""
+    tasks.signing_key()
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "auditportal.settings",
         "AUDITPORTAL_SIGNING_KEY_FILE": str(portal.AUDITPORTAL_SIGNING_KEY_FILE),
@@ -460,7 +462,7 @@ def test_a_file_that_is_no_key_is_refused_without_being_quoted(tmp_path, text):
 
 def test_a_missing_key_is_refused_in_a_deployment(own_database):
     refused = pytest.raises(ImproperlyConfigured, match="make_signing_key")
-    with override_settings(DEPLOYED=True), refused:
+    with override_settings(LEDGER_MAKES_ITS_KEY=False), refused:
         tasks.seal_pending()
 
 
@@ -478,7 +480,7 @@ def test_seal_ledger_says_in_one_line_why_it_cannot(own_database, settings, tmp_
     seal()
     settings.AUDITPORTAL_SIGNING_KEY_FILE = tmp_path / "none"
     refused = pytest.raises(CommandError, match="there is no signing key")
-    with override_settings(DEPLOYED=True), refused:
+    with override_settings(LEDGER_MAKES_ITS_KEY=False), refused:
         call_command("seal_ledger", "--once")
 
 
