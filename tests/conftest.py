@@ -81,6 +81,14 @@ def django_db_setup(
         teardown_databases(made, verbosity=0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the database: only that is run again on another version of it."""
+    for item in items:
+        uses = "django_db_setup" in getattr(item, "fixturenames", ())
+        if uses or item.get_closest_marker("django_db"):
+            item.add_marker("database")
+
+
 def pytest_sessionfinish() -> None:
     """An xdist worker ends without Python's exit handlers: let go of the embedded server here."""
     if not settings.DEPLOYED:
