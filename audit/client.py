@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import encodings.idna  # noqa: F401 - else imported on connecting: see `_Sender.start`
 import gzip
 import json
 import logging
@@ -352,8 +353,15 @@ class _Sender:
         with _mutex:
             if self.thread:
                 return
-            self.thread = threading.Thread(target=self._run, name="auditclient", daemon=True)
-            self.thread.start()
+            # Made here, as it imports modules: a fork in the middle of an import hangs the child.
+            http = httpx.Client(
+                headers={"User-Agent": "auditclient/1"},
+                limits=httpx.Limits(keepalive_expiry=2),  # servers hang up after 5 seconds
+                **self.options,
+            )
+            run = threading.Thread(target=self._run, args=[http], name="auditclient", daemon=True)
+            run.start()
+            self.thread = run
 
     def noticed(self) -> None:
         """There is one more event; a whole batch is sent at once."""
@@ -373,12 +381,8 @@ class _Sender:
         if self.thread:
             self.thread.join(timeout)
 
-    def _run(self) -> None:
-        with httpx.Client(
-            headers={"User-Agent": "auditclient/1"},
-            limits=httpx.Limits(keepalive_expiry=2),  # servers hang up after 5 seconds
-            **self.options,
-        ) as http:
+    def _run(self, http: httpx.Client) -> None:
+        with http:
             while time.monotonic() < self.deadline:
                 self._wait()
                 self._try_all(http)
@@ -586,6 +590,8 @@ class AuditClient:
         end = time.monotonic() + timeout
         while not self._spool.is_empty() and time.monotonic() < end:
             time.sleep(0.01)
+            if not self._sender.failures:  # what came since, or was another process's to send
+                self._sender.wake.set()
         return self.stats().waiting
 
     def close(self, timeout: float = 5.0) -> int:
