@@ -13,9 +13,9 @@ EVIDENCE = "audit_auditevent"
 
 APPEND_ONLY = [
     EVIDENCE, "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_logkey",
-    "audit_verification", "audit_pruning",
+    "audit_verification", "audit_pruning", "audit_ruleversion", "audit_alertevent",
 ]  # fmt: skip
-"""The tables on which the guard stands; on `audit_tile` stands one of its own."""
+"""The tables on which the guard stands; `audit_tile` and `audit_alert` have their own."""
 
 # UPDATE, DELETE and TRUNCATE are granted on evidence only so that it is the guard that answers,
 # in words, rather than a bare 'permission denied'; the guard refuses them to every role, always.
@@ -42,6 +42,10 @@ GRANTS = {
     "audit_searchtext": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pair": WORKER_APPENDS,
     "audit_unpaired": {"web": "SELECT", "worker": "SELECT, INSERT, DELETE"},
+    "audit_ruleversion": {"web": "SELECT, INSERT", "worker": "SELECT"},
+    "audit_alert": {"web": "SELECT, UPDATE", "worker": "SELECT, INSERT, UPDATE"},
+    "audit_alertevent": WORKER_APPENDS,
+    "audit_detectionstate": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pruning": READ_ONLY,
     "audit_log": READ_ONLY,
     "django_migrations": READ_ONLY,

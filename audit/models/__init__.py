@@ -6,6 +6,14 @@ That evidence cannot change is held by the database itself: see the guard in the
 
 from audit.models.access import ApiKey, Refusal, Scope, Source, Throttle, default_scopes
 from audit.models.derived import Follower, Pair, SearchText, Unpaired
+from audit.models.detection import (
+    Alert,
+    AlertEvent,
+    AlertStatus,
+    DetectionState,
+    RuleVersion,
+    Severity,
+)
 from audit.models.evidence import ENTRY_FIELDS, AuditEvent, Log, Pending
 from audit.models.ledger import (
     Checkpoint,
@@ -23,8 +31,9 @@ from audit.models.ledger import (
 from audit.models.views import MAX_QUERY, SavedView
 
 __all__ = [
-    "ENTRY_FIELDS", "MAX_QUERY", "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount",
-    "Follower", "Heartbeat", "HourlyCount", "Leaf", "Log", "LogKey", "Pair", "Pending", "Pruning",
-    "Publication", "Refusal", "SavedView", "Scope", "SearchText", "Source", "Throttle", "Tile",
+    "ENTRY_FIELDS", "MAX_QUERY", "Alert", "AlertEvent", "AlertStatus", "ApiKey", "AuditEvent",
+    "Checkpoint", "Cosignature", "DailyCount", "DetectionState", "Follower", "Heartbeat",
+    "HourlyCount", "Leaf", "Log", "LogKey", "Pair", "Pending", "Pruning", "Publication", "Refusal",
+    "RuleVersion", "SavedView", "Scope", "SearchText", "Severity", "Source", "Throttle", "Tile",
     "Unpaired", "Verification", "default_scopes",
 ]  # fmt: skip
