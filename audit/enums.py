@@ -264,9 +264,12 @@ CONTEXT_KEYS = {
     "event_id":              _Key("string",  _plain,    "the event looked at"),
     "format":                _Key("string",  _plain,    "format of the export"),
     "size":                  _Key("integer", _plain,    "bytes written"),
-    "tree_size":             _Key("integer", _plain,    "entries in the ledger when it was checked"),
+    "tree_size":             _Key("integer", _plain,    "entries in the ledger at that moment"),
     "verdict":               _Key("string",  _plain,    "what the check found"),
-    "day":                   _Key("string",  _plain,    "the day signed off, as YYYY-MM-DD in UTC"),
+    "day":                   _Key("string",  _plain,    "the day reviewed, as YYYY-MM-DD in the zone of reviews"),
+    "category":              _Key("string",  _plain,    "the category of events it is about"),
+    "zone":                  _Key("string",  _plain,    "the time zone whose calendar day it is"),
+    "number":                _Key("integer", _plain,    "the sign-off's number: 2 where events came after the first one"),
     "signing_key":           _Key("string",  _plain,    "id of the key that signs the log from now on"),
     "from_size":             _Key("integer", _plain,    "entries in the log when the key took over"),
     "month":                 _Key("string",  _plain,    "the month whose events were dropped, as YYYY-MM in UTC"),
@@ -516,7 +519,8 @@ class PortalAction(Action):
     # A check that finds damage has worked; it is a failure all the same, so that reviewers see it.
     PORTAL_LEDGER_VERIFIED            = _portal("portal_ledger_verification", "event/success", "Ledger verified",            "tree_size verdict=consistent")
     PORTAL_LEDGER_VERIFICATION_FAILED = _portal("portal_ledger_verification", "event/failure", "Ledger verification failed", "tree_size verdict=inconsistent|incomplete|…")
-    PORTAL_DAY_SIGNED_OFF             = _portal("portal_day_sign_off",        "event/success", "Day signed off",             "day count")
+    PORTAL_DAY_SIGNED_OFF             = _portal("portal_day_sign_off",        "event/success", "Day signed off",             "day category zone number count tree_size")
+    PORTAL_DAY_COUNTERSIGNED          = _portal("portal_day_second_signature", "event/success", "Day signed by a second person", "day category zone number count tree_size")
     PORTAL_SUBJECT_ERASED             = _portal("portal_subject_erasure",     "event/success", "Person erased",              "count reason:motive=erasure_request|retention_over|…")
     PORTAL_EVENTS_PRUNED              = _portal("portal_event_pruning",       "event/success", "Month of events dropped",    "month count reason:motive=retention_over|…")
     PORTAL_SIGNING_KEY_ROTATED        = _portal("portal_signing_key_rotation", "event/success", "Signing key rotated",       "signing_key from_size")

@@ -14,6 +14,7 @@ EVIDENCE = "audit_auditevent"
 APPEND_ONLY = [
     EVIDENCE, "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_logkey",
     "audit_verification", "audit_pruning", "audit_ruleversion", "audit_alertevent",
+    "audit_signoff", "audit_secondsignature",
 ]  # fmt: skip
 """The tables on which the guard stands; `audit_tile` and `audit_alert` have their own."""
 
@@ -23,6 +24,7 @@ GUARDED = "SELECT, UPDATE, DELETE, TRUNCATE"
 
 READ_ONLY = {"web": "SELECT", "worker": "SELECT"}
 WORKER_APPENDS = {"web": "SELECT", "worker": "SELECT, INSERT"}
+WEB_APPENDS = {"web": "SELECT, INSERT", "worker": "SELECT"}
 WORKER_KEEPS = {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE"}
 
 GRANTS = {
@@ -42,11 +44,13 @@ GRANTS = {
     "audit_searchtext": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pair": WORKER_APPENDS,
     "audit_unpaired": {"web": "SELECT", "worker": "SELECT, INSERT, DELETE"},
-    "audit_ruleversion": {"web": "SELECT, INSERT", "worker": "SELECT"},
+    "audit_ruleversion": WEB_APPENDS,
     "audit_alert": {"web": "SELECT, UPDATE", "worker": "SELECT, INSERT, UPDATE"},
     "audit_alertevent": WORKER_APPENDS,
     "audit_detectionstate": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pruning": READ_ONLY,
+    "audit_signoff": WEB_APPENDS,
+    "audit_secondsignature": WEB_APPENDS,
     "audit_log": READ_ONLY,
     "django_migrations": READ_ONLY,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -63,6 +63,15 @@ def _stretch(stated: str, offset: str | None, length: timedelta) -> Moment:
         return Moment(start, start + length)
     except (ValueError, OverflowError):
         raise ValueError(f"there is no time {stated}{zone}") from None
+
+
+def whole_day(day: date, zone: tzinfo) -> tuple[datetime, datetime]:
+    """When a calendar day of a zone begins and ends (excluded), in UTC.
+
+    It has 23 or 25 hours where the clocks change. Raises `OverflowError` at the ends of time.
+    """
+    begin, end = (datetime.combine(one, time(), zone) for one in (day, day + timedelta(days=1)))
+    return begin.astimezone(UTC), end.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)

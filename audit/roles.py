@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.contrib.auth.models import Group, Permission
 
 ROLES = {
-    "Auditor": "view_auditevent export_auditevent view_alert view_ruleversion",
-    "Reviewer": "view_auditevent view_alert review_alert view_ruleversion",
+    "Auditor": "view_auditevent export_auditevent view_alert view_ruleversion view_signoff",
+    "Reviewer": "view_auditevent view_alert review_alert view_ruleversion view_signoff sign_day",
     "Manager": (
         "view_auditevent export_auditevent view_alert review_alert view_ruleversion change_rule "
+        "view_signoff sign_day "
         "view_source add_source change_source view_apikey add_apikey change_apikey"
     ),
 }

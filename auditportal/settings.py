@@ -10,6 +10,7 @@ import secrets
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import environ
 from csp.constants import NONE, SELF
@@ -74,6 +75,27 @@ LEDGER_PUBLISH_SECONDS = env.int("LEDGER_PUBLISH_SECONDS", 60)
 
 LEDGER_WITNESSES = env.list("LEDGER_WITNESSES", default=[])
 """Who cosigns checkpoints (C2SP tlog-witness): 'VKEY URL', with commas between them."""
+
+# --- the daily review ---------------------------------------------------------------------------
+
+
+def _zone(name: str) -> str:
+    """The name of a time zone, for an error at start where there is none of that name."""
+    value = env.str(name, "UTC")
+    try:
+        ZoneInfo(value)
+    except (LookupError, OSError, ValueError):
+        raise ImproperlyConfigured(
+            f"{name}: {value!r} is no time zone; use a name like Europe/Berlin"
+        ) from None
+    return value
+
+
+AUDITPORTAL_REVIEW_ZONE = _zone("AUDITPORTAL_REVIEW_ZONE")
+"""The time zone whose calendar days are reviewed and signed off."""
+
+AUDITPORTAL_REVIEW_HOURS = env.int("AUDITPORTAL_REVIEW_HOURS", 24)
+"""How many hours after its end a day may be signed off in time."""
 
 # --- the database: web by default, its owner for migrations, the worker for the ledger ---------
 

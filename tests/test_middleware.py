@@ -82,6 +82,15 @@ def test_proxies_are_read_from_the_environment(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("bad", ["Berlin", "Europe", "../etc", "UTC+1"])
+def test_a_zone_of_reviews_that_is_none_is_an_error_at_start(monkeypatch, bad):
+    monkeypatch.setenv("AUDITPORTAL_REVIEW_ZONE", bad)
+    with pytest.raises(ImproperlyConfigured, match=r"AUDITPORTAL_REVIEW_ZONE: .* is no time zone"):
+        portal_settings._zone("AUDITPORTAL_REVIEW_ZONE")
+    monkeypatch.setenv("AUDITPORTAL_REVIEW_ZONE", "Europe/Berlin")
+    assert portal_settings._zone("AUDITPORTAL_REVIEW_ZONE") == "Europe/Berlin"
+
+
 def test_an_event_has_the_address_that_a_trusted_proxy_gives(auditor, as_user, settings):
     settings.TRUSTED_PROXIES = PROXIES
     client = as_user(auditor)

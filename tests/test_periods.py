@@ -1,6 +1,7 @@
 """Moments and periods as people write them."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -98,3 +99,12 @@ def test_a_period_lies_in_the_past(code):
 
 def test_a_period_may_begin_with_a_day():
     assert periods.period("2026-03-30", NOW).length == timedelta(hours=36, microseconds=5)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-07-01", 24)]
+)
+def test_a_day_has_23_or_25_hours_where_the_clocks_change(day, hours):
+    begin, end = periods.whole_day(date.fromisoformat(day), ZoneInfo("Europe/Berlin"))
+    assert end - begin == timedelta(hours=hours)
+    assert begin.astimezone(ZoneInfo("Europe/Berlin")).isoformat()[:16] == f"{day}T00:00"

@@ -6,12 +6,15 @@ events are counted one by one, within bounds that each function states.
 """
 
 from audit.counts.activity import BARS, Activity, activity, by_framework
+from audit.counts.days import by_day
 from audit.counts.groups import GROUPS, summary
 from audit.counts.largest import GROUPED, TOP, Largest, top
 from audit.counts.series import SERIES, series
+from audit.counts.tables import DAY, HOUR, Range
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
 
 __all__ = [
-    "BARS", "COUNTED", "GROUPED", "GROUPS", "SERIES", "TOP", "Activity", "Largest", "Total",
-    "activity", "bounded", "by_framework", "exact", "series", "summary", "top", "total",
+    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "SERIES", "TOP", "Activity", "Largest",
+    "Range", "Total", "activity", "bounded", "by_day", "by_framework", "exact", "series", "summary",
+    "top", "total",
 ]  # fmt: skip

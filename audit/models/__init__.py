@@ -28,12 +28,13 @@ from audit.models.ledger import (
     Tile,
     Verification,
 )
+from audit.models.signoff import SecondSignature, SignOff
 from audit.models.views import MAX_QUERY, SavedView
 
 __all__ = [
     "ENTRY_FIELDS", "MAX_QUERY", "Alert", "AlertEvent", "AlertStatus", "ApiKey", "AuditEvent",
     "Checkpoint", "Cosignature", "DailyCount", "DetectionState", "Follower", "Heartbeat",
-    "HourlyCount", "Leaf", "Log", "LogKey", "Pair", "Pending", "Pruning", "Publication", "Refusal",
-    "RuleVersion", "SavedView", "Scope", "SearchText", "Severity", "Source", "Throttle", "Tile",
-    "Unpaired", "Verification", "default_scopes",
+    "HourlyCount", "Leaf", "Log", "LogKey", "Pair", "Pending", "Pruning", "Publication",
+    "Refusal", "RuleVersion", "SavedView", "Scope", "SearchText", "SecondSignature", "Severity",
+    "SignOff", "Source", "Throttle", "Tile", "Unpaired", "Verification", "default_scopes",
 ]  # fmt: skip
