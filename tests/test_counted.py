@@ -134,7 +134,8 @@ def test_a_series_counts_each_stretch(events, query, step, by):
         (origin + (event.occurred_at - origin) // step * step, getattr(event, by))
         for event in chosen(query).events()
     )
-    found = counts.series(chosen(query), step, origin, by=by)
+    found, newest = counts.series(chosen(query), step, origin, by=by)
+    assert newest is None
     assert {(at, value): count for at, value, count in found} == wanted
     assert found == sorted(found)
 

@@ -26,7 +26,7 @@ def at(hour: int, **fields: Any) -> dict[str, Any]:
 
 def users(answer: Any) -> list[str]:
     """Who is in the rows of a list, from the top."""
-    return [event.user_id for event in answer.context["events"]]
+    return [event.user_id for event, _ in answer.context["rows"]]
 
 
 # --- columns -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_days_are_drawn_by_days_and_short_ranges_by_hours():
 
 @pytest.mark.django_db(databases=["default", "owner"])
 def test_a_drawing_of_the_newest_only_says_so(as_user, auditor, store, monkeypatch):
-    monkeypatch.setattr("audit.counts.SERIES", 2)
+    monkeypatch.setattr(sys.modules["audit.counts.series"], "SERIES", 2)
     store(at(8), at(10))
     client = as_user(auditor)
     assert "Only the newest 2 events are drawn." in seen(client.get(f"{LIST}?ip=192.0.2.7")).text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -235,9 +236,12 @@ def test_pages_lead_on_and_back_under_the_same_filter(as_user, auditor, store, m
 
 
 def test_the_list_counts_up_to_a_bound_and_says_so(as_user, auditor, store, monkeypatch):
-    monkeypatch.setattr("audit.counts.total", lambda _: (3, False))
-    store({})
-    assert "3+ events (counted up to 3)" in seen(as_user(auditor).get(LIST)).text
+    monkeypatch.setattr("audit.counts.totals.COUNTED", 3)
+    monkeypatch.setattr(sys.modules["audit.counts.series"], "SERIES", 3)
+    client = as_user(auditor)
+    store(*[{"user_id": "u-1"}] * 4)
+    assert "3+ events (counted up to 3)" in seen(client.get(f"{LIST}?user_id=u-1")).text
+    assert "4 events" in seen(client.get(f"{LIST}?source=payments")).text
 
 
 def test_an_empty_list_says_why(as_user, auditor, store):
@@ -855,7 +859,7 @@ def test_a_fault_is_told_without_details(as_user, auditor, monkeypatch):
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr("audit.counts.total", broken)
+    monkeypatch.setattr("audit.counts.series", broken)
     client = as_user(auditor)
     client.raise_request_exception = False
     answer = client.get(LIST)

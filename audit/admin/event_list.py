@@ -68,33 +68,39 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """What was asked for; the search is recorded before any of it is shown."""
     events = chosen.events()
     shown_columns = columns.chosen(request.GET)
-    total, exact = counts.total(chosen)
     is_grouped = bool(request.GET.get("group_by"))
-    shown = _grouped(request, chosen) if is_grouped else _paged(request, events)
-    found = shown | _histogram(request, chosen) | {"total": total, "is_exact": exact}
+    shown = _grouped(request, chosen) if is_grouped else _paged(request, events, shown_columns)
+    found = shown | _counted(request, chosen)
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
-        context={"filter": urlencode(pairs(request.GET)), "count": total},
+        context={"filter": urlencode(pairs(request.GET)), "count": found["total"]},
     )
     return found | {
-        "columns": shown_columns,
-        "column_choices": [(*one, one[0] in shown_columns) for one in columns.COLUMNS.items()],
+        "column_choices": [
+            (name, column.label, name in shown_columns) for name, column in columns.COLUMNS.items()
+        ],
     }
 
 
-def _histogram(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
-    """The bars of these events, and of how many, the newest, where they are not of all."""
+def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
+    """How many events there are, and the bars of them; of how many, where they are not of all."""
     start, end = ends(chosen.form.cleaned_data)
     unit = unit_for(start, end or datetime.now(UTC))
-    counted = counts.series(chosen, unit, EPOCH)
-    if len({at for at, _, _ in counted}) == 1:  # all on one day
+    series = counts.series(chosen, unit, EPOCH)
+    if len({at for at, _, _ in series.stretches}) == 1:  # all on one day
         unit = HOUR
-        counted = counts.series(chosen, unit, EPOCH)
-    is_cut = chosen.countable() is None and sum(count for *_, count in counted) >= counts.SERIES
+        series = counts.series(chosen, unit, EPOCH)
+    if series.newest:
+        total, start = counts.total(chosen), None
+    else:
+        total = counts.Total(series.number, is_exact=True)
     kept = pairs(request.GET, without=PLACE)
+    _, zone = zones.chosen(request)
     return {
-        "histogram": histogram(counted, unit, None if is_cut else start, end, kept),
-        "histogram_of": counts.SERIES if is_cut else None,
+        "total": total.number,
+        "is_exact": total.is_exact,
+        "histogram": histogram(series.stretches, unit, start, end, kept, zone),
+        "histogram_of": series.newest,
     }
 
 
@@ -105,14 +111,19 @@ def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
         yield label, url, code == request.GET.get("group_by", "")
 
 
-def _paged(request: HttpRequest, events: QuerySet[AuditEvent]) -> dict[str, Any]:
+def _paged(
+    request: HttpRequest, events: QuerySet[AuditEvent], shown_columns: dict[str, columns.Column]
+) -> dict[str, Any]:
     """One page of events, the addresses of its neighbours, and what leads on to newer ones."""
     began = datetime.now(UTC)
     cursor = _cursor(request.GET, began)
     shown = paging.page(events, PAGE_SIZE, cursor)
     kept = pairs(request.GET, without=PLACE)
+    zone_name, zone = zones.chosen(request)
     return {
         "events": shown.events,
+        "heads": columns.heads(shown_columns, zone_name),
+        "rows": columns.rows(shown.events, shown_columns, zone),
         "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
         "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
         "newest_url": cursor and events_url(kept),

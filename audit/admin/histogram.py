@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 from audit.admin.links import events_url
 from audit.enums import Outcome
@@ -58,12 +61,24 @@ class Bar:
     def total(self) -> int:
         return self.counts.total()
 
+    def says(self, zone: tzinfo) -> str:
+        """When it was, how many events, and how many of which outcome."""
+        parts = "".join(f", {part.count:,} {part.outcome.label.lower()}" for part in self.parts)
+        events = "event" if self.total == 1 else "events"
+        when = f"{_minute(self.start, zone)} to {_minute(self.end, zone)}"
+        return f"{when}: {self.total:,} {events}{parts}"
+
+
+def _minute(at: datetime, zone: tzinfo) -> str:
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """What the page draws, and says in a table to those who see no drawing."""
+    """What the page draws, and says in a table to those who see no drawing; times are a zone's."""
 
     bars: list[Bar]
+    zone: tzinfo
 
     @property
     def peak(self) -> int:
@@ -91,10 +106,52 @@ class Histogram:
         return [one for one in STACKED if any(bar.counts[one.value] for bar in self.bars)]
 
     @property
-    def rows(self) -> list[tuple[Bar, list[int]]]:
-        """The bars in which something happened, with a number for each of `outcomes`."""
-        named = [outcome.value for outcome in self.outcomes]
-        return [(bar, [bar.counts[one] for one in named]) for bar in self.bars if bar.total]
+    def drawn(self) -> SafeString:
+        """The bars as SVG, each a link over the whole height, with its parts."""
+        return format_html_join(
+            "\n",
+            '<a href="{}" tabindex="-1" data-after="{}" data-before="{}"><title>{}</title>'
+            '<rect class="ground" x="{}" y="0" width="{}" height="{}"/>{}</a>',
+            (
+                (
+                    bar.url,
+                    bar.after,
+                    bar.before,
+                    bar.says(self.zone),
+                    bar.x,
+                    PITCH,
+                    HEIGHT,
+                    _svg(bar),
+                )
+                for bar in self.bars
+            ),
+        )
+
+    @property
+    def rows(self) -> SafeString:
+        """The bars in which something happened as rows, with a number for each of `outcomes`."""
+        return format_html_join(
+            "\n",
+            '<tr><th scope="row"><a href="{}">{}</a></th><td class="time">{}</td>{}</tr>',
+            (
+                (bar.url, _minute(bar.start, self.zone), _minute(bar.end, self.zone), cells)
+                for bar in self.bars
+                if bar.total and (cells := _numbers(bar, self.outcomes))
+            ),
+        )
+
+
+def _svg(bar: Bar) -> SafeString:
+    return format_html_join(
+        "",
+        '<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>',
+        ((part.outcome.value, bar.x, part.y, PITCH - 1, part.height) for part in bar.parts),
+    )
+
+
+def _numbers(bar: Bar, outcomes: Sequence[Outcome]) -> SafeString:
+    numbers = [bar.total, *(bar.counts[outcome.value] for outcome in outcomes)]
+    return format_html_join("", '<td class="number">{}</td>', ((f"{n:,}",) for n in numbers))
 
 
 def histogram(
@@ -103,12 +160,13 @@ def histogram(
     start: datetime | None,
     end: datetime | None,
     kept: list[tuple[str, str]],
+    zone: tzinfo = UTC,
 ) -> Histogram | None:
     """Bars from counts of (hour or day, outcome, events); None where there would be fewer than two.
 
     `unit` says which of the two. `start` and `end` are those of the filter, if it has any, else
     those of the counts. `kept` are the list's parameters, of which each bar's address replaces the
-    time range. All times are UTC.
+    time range. Bars are cut by UTC; `zone` is whose times the page says.
     """
     if not counted:
         return None
@@ -126,9 +184,8 @@ def histogram(
         return None
     per_event = HEIGHT / max(one.total() for one in bins)
     rest = [pair for pair in kept if pair[0] not in ("occurred_after", "occurred_before")]
-    return Histogram(
-        [_bar(n, begin + n * step, step, c, per_event, rest) for n, c in enumerate(bins)]
-    )
+    bars = [_bar(n, begin + n * step, step, c, per_event, rest) for n, c in enumerate(bins)]
+    return Histogram(bars, zone)
 
 
 def unit_for(start: datetime | None, end: datetime) -> timedelta:

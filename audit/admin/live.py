@@ -42,14 +42,11 @@ def newer(request: HttpRequest) -> HttpResponse:
         return HttpResponseBadRequest("Open the list again.")
     events = AuditEventFilter(request.GET, besides=(*SHOWN, "after")).events()
     shown = paging.page(events, ROWS, cursor)
-    zone_name, zone = zones.chosen(request)
+    _, zone = zones.chosen(request)
     context = {
-        "events": shown.events,
-        "columns": columns.chosen(request.GET),
+        "rows": columns.rows(shown.events, columns.chosen(request.GET), zone),
         "token": token(request, shown.events[0], datetime.now(UTC)) if shown.events else given,
         "there_are_more": shown.newer is not None,
-        "zone_name": zone_name,
-        "zone": zone,
     }
     return render(request, "audit/newer.html", context)
 

@@ -9,12 +9,12 @@ from audit.counts.activity import BARS, Activity, activity, by_framework
 from audit.counts.days import by_day
 from audit.counts.groups import GROUPS, summary
 from audit.counts.largest import GROUPED, TOP, Largest, top
-from audit.counts.series import SERIES, series
+from audit.counts.series import Series, series
 from audit.counts.tables import DAY, HOUR, Range
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
 
 __all__ = [
-    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "SERIES", "TOP", "Activity", "Largest",
-    "Range", "Total", "activity", "bounded", "by_day", "by_framework", "exact", "series", "summary",
-    "top", "total",
+    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "TOP", "Activity", "Largest", "Range",
+    "Series", "Total", "activity", "bounded", "by_day", "by_framework", "exact", "series",
+    "summary", "top", "total",
 ]  # fmt: skip

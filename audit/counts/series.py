@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db import connections
 
@@ -12,13 +13,29 @@ from audit.filters import AuditEventFilter
 STACKS = ("outcome", "category")
 """What the bars of a histogram may be stacked by."""
 
-SERIES = 5_000
-"""Of how many events, the newest, a series is made where the counts do not know the filter."""
+SERIES, SERIES_OF_TEXT = 10_000, 1_000
+"""Of how many events, the newest, a series is made where the counts do not know the filter. Of a
+common word each event has to be looked at, whether it has it."""
+
+
+class Series(NamedTuple):
+    """The stretches: begin, outcome or category, number of events; in this order.
+
+    `newest` says of how many events they are, the newest; it is None where they are of all.
+    """
+
+    stretches: list[tuple[datetime, str, int]]
+    newest: int | None
+
+    @property
+    def number(self) -> int:
+        """How many events there are in all stretches."""
+        return sum(count for *_, count in self.stretches)
 
 
 def series(
     chosen: AuditEventFilter, step: timedelta, origin: datetime, *, by: str = "outcome"
-) -> list[tuple[datetime, str, int]]:
+) -> Series:
     """How many events of each outcome, or category, there are in each stretch of `step`.
 
     Stretches begin at `origin` plus or minus whole steps; those without events are left out. Where
@@ -28,10 +45,12 @@ def series(
     assert by in STACKS
     counted = chosen.countable()
     if counted is None or step % HOUR or not _is_whole(origin, HOUR):
-        return _of_newest(chosen, step, origin, by)
+        limit = SERIES_OF_TEXT if chosen.form.cleaned_data["q"] else SERIES
+        found = Series(_of_newest(chosen, step, origin, by, limit), limit)
+        return found if found.number >= limit else found._replace(newest=None)
     unit = DAY if not step % DAY and _is_whole(origin, DAY) else HOUR
     column = f"date_bin('{step.total_seconds()} s', start, '{origin.isoformat()}')"
-    return tally(counted, [column, by], unit=unit)
+    return Series(tally(counted, [column, by], unit=unit), None)
 
 
 def _is_whole(at: datetime, unit: timedelta) -> bool:
@@ -45,9 +64,14 @@ _NEWEST = """
 
 
 def _of_newest(
-    chosen: AuditEventFilter, step: timedelta, origin: datetime, by: str, using: str = "default"
+    chosen: AuditEventFilter,
+    step: timedelta,
+    origin: datetime,
+    by: str,
+    limit: int,
+    using: str = "default",
 ) -> list[tuple[datetime, str, int]]:
-    newest = chosen.events().values("occurred_at", by)[:SERIES]
+    newest = chosen.events().values("occurred_at", by)[:limit]
     sql, parameters = newest.query.sql_with_params()
     seconds, begin = step.total_seconds(), origin.isoformat()
     query = _NEWEST.format(by=by, step=seconds, origin=begin, newest=sql)
