@@ -279,6 +279,10 @@ CONTEXT_KEYS = {
     "source":                _Key("string",  _plain,    "application the API key belongs to"),
     "scopes":                _Key("list",    _plain,    "what the API key may do"),
     "expires_at":            _Key("string",  _plain,    "when the API key ends, as RFC 3339", "when the API key has an end"),
+    "rule":                  _Key("string",  _plain,    "the detection rule"),
+    "rule_version":          _Key("integer", _plain,    "its version from now on"),
+    "comment":               _Key("string",  _personal, "why, in the words of who did it"),
+    "is_on":                 _Key("boolean", _plain,    "whether the rule is on"),
     "events_per_minute":     _Key("integer", _plain,    "how many events a minute the API key may send", "when the API key has a limit"),
 }
 # fmt: on
@@ -528,6 +532,7 @@ class PortalAction(Action):
     PORTAL_LOG_STOPPED                = _portal("portal_log_stop",            "event/success", "Audit log stopped",          "process=web|worker|… version")
     PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at? events_per_minute?")
     PORTAL_API_KEY_REVOKED            = _portal("portal_api_key_revocation",  "event/success", "API key revoked",            "key_prefix source reason:motive=replaced|leaked|…")
+    PORTAL_RULE_CHANGED               = _portal("portal_rule_change",         "event/success", "Detection rule changed",     "rule rule_version is_on comment")
     # fmt: on
 
 

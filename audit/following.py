@@ -33,7 +33,7 @@ def follow(name: str, work: Work, *, most: int = MOST, using: str = "worker") ->
         if follower is None:
             return 0
         begin = follower.position
-        leaves = range(begin, min(_size(using), begin + most))
+        leaves = range(begin, min(size(using), begin + most))
         if leaves:
             work(leaves)
             follower.position = leaves.stop
@@ -44,7 +44,7 @@ def follow(name: str, work: Work, *, most: int = MOST, using: str = "worker") ->
 def behind(name: str, *, using: str = "default") -> int:
     """How many sealed events a follower has not seen yet."""
     position = Follower.objects.using(using).filter(name=name).values_list("position", flat=True)
-    return _size(using) - (position.first() or 0)
+    return size(using) - (position.first() or 0)
 
 
 def events(leaves: range, *, using: str = "worker") -> list[AuditEvent]:
@@ -59,6 +59,7 @@ def events(leaves: range, *, using: str = "worker") -> list[AuditEvent]:
     return [found[id] for id in ids if id in found]
 
 
-def _size(using: str) -> int:
+def size(using: str) -> int:
+    """How many events are sealed."""
     head = storage.head(using)
     return head.size if head else 0

@@ -12,6 +12,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from audit import grants, partitions, roles
+from audit.detection import versions
 from audit.enums import AuditAction
 from audit.models import Log
 from audit.recorder import Operation, audit
@@ -26,6 +27,7 @@ def prepare_database(sender: Any, using: str, **kwargs: Any) -> None:
     partitions.ensure_ahead(connections[using])
     grants.apply(connections[using])
     roles.ensure(using)
+    versions.ensure(using)
 
 
 @receiver(signals.user_logged_in)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Event, Thread
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from audit import following, pairing, searching
+from audit.detection import detecting
 from audit.ingest import origin
 from audit.ledger import publishing, sealing, storage
 from audit.ledger.keys import make_key, read_key, require_current
@@ -99,7 +101,14 @@ def start(stop: Event) -> list[Thread]:
     parts: dict[str, Part] = {
         "sealer": (seal_pending, lambda _: until_events_come()),
         "publisher": (publish_newest, lambda stop: stop.wait(settings.LEDGER_PUBLISH_SECONDS)),
-        **{name: _follower(name, work) for name, work in FOLLOWERS.items()},
+        **{
+            name: (partial(following.follow, name, work, using=USING), partial(_rest, name))
+            for name, work in FOLLOWERS.items()
+        },
+        detecting.FOLLOWER: (
+            partial(detecting.detect, using=USING),
+            partial(_rest, detecting.FOLLOWER),
+        ),
     }
     threads = [
         Thread(target=_keep_doing, args=(part, work, pause, stop), name=part)
@@ -110,17 +119,10 @@ def start(stop: Event) -> list[Thread]:
     return threads
 
 
-def _follower(name: str, work: following.Work) -> Part:
-    """A part that follows the log, and rests where it has seen all of it."""
-
-    def follow() -> int:
-        return following.follow(name, work, using=USING)
-
-    def rest(stop: Event) -> None:
-        if not following.behind(name, using=USING):
-            stop.wait(REST)
-
-    return follow, rest
+def _rest(name: str, stop: Event) -> None:
+    """Rest where a follower of the log has seen all of it."""
+    if not following.behind(name, using=USING):
+        stop.wait(REST)
 
 
 def _keep_doing(

@@ -57,13 +57,15 @@ def sample_events(
     end: datetime,
     part: int = 0,
     people: int = USERS,
+    is_eventful: bool = True,
 ) -> Iterator[Sample]:
     """Exactly `count` events from `start` (included) to `end` (excluded), in order of time.
 
     The same arguments give the same events. Several parts of one seed are other events of the same
     `people`, so that a long time can be made up in pieces; in each, applications number their
     events from 1. `start` and `end` are aware; raises ValueError where nothing lies between them.
-    From `COMPLETE_FROM` events on every action of the catalogue occurs.
+    From `COMPLETE_FROM` events on every action of the catalogue occurs, and stories are told, but
+    not where the time is not to be eventful.
     """
     if start >= end:
         raise ValueError("the sample events need an end that is later than their start")
@@ -73,16 +75,21 @@ def sample_events(
         random = Random(f"{seed}/{part}")  # noqa: S311
     length = (end - start) // timedelta(microseconds=1)
     stage = Stage(random, cast, count=count, end=length)
-    return _dressed(_played(stage, count, start.astimezone(UTC)), start.astimezone(UTC), random)
+    begin = start.astimezone(UTC)
+    plan = list(_plan(stage, count, begin)) if is_eventful else []
+    return _dressed(_played(stage, count, begin, plan), begin, random)
 
 
 Played = tuple[int, str, dict[str, Any]]
 _time = itemgetter(0)
 
 
-def _played(stage: Stage, count: int, start: datetime) -> Iterator[Played]:
-    """What is played on the stage, in order of time."""
-    plan = sorted(_plan(stage, count, start), key=_time, reverse=True)
+Planned = tuple[int, Callable[[int], None]]
+
+
+def _played(stage: Stage, count: int, start: datetime, plan: list[Planned]) -> Iterator[Played]:
+    """What is played on the stage, in order of time, and what is planned among it."""
+    plan = sorted(plan, key=_time, reverse=True)
     for begin, stop, people, due in _slots(start, stage.end, count):
         while plan and plan[-1][0] < stop:
             at, tell = plan.pop()
@@ -127,7 +134,7 @@ def _something(stage: Stage, people: float) -> Callable[[int], None]:
 # --- stories ------------------------------------------------------------------------------------
 
 
-def _plan(stage: Stage, count: int, start: datetime) -> Iterator[tuple[int, Callable[[int], None]]]:
+def _plan(stage: Stage, count: int, start: datetime) -> Iterator[Planned]:
     """What is sure to happen, and when: every ending, and a round of stories for each month."""
     if count < COMPLETE_FROM:
         return

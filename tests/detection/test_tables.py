@@ -89,7 +89,7 @@ def test_nothing_is_back_dated():
         ):  # fmt: skip
             cursor.execute(row)
             cursor.execute(f"SELECT now() - {column} < interval '1 hour' FROM {table}")
-            assert cursor.fetchall() == [(True,)]
+            assert {row[0] for row in cursor.fetchall()} == {True}
 
 
 def test_a_rules_version_is_there_once(try_as):

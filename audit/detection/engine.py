@@ -1,0 +1,543 @@
+"""All rules over events in the log's order: each event once, and the hours that pass in between.
+
+What comes out follows from the events, the rules' versions and the state alone: not from how the
+log was cut into blocks, and not from the clock of whoever runs it. Time that passes is the log's:
+at every whole hour that `recorded` crosses, what is due by then is looked at, once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any, NamedTuple
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from audit.detection import judging
+from audit.detection.judging import DAY, HOUR, LATENESS, MINUTE, Entry
+from audit.detection.rules import (
+    KEYS,
+    RULES,
+    Burst,
+    By,
+    Fact,
+    Followed,
+    Novel,
+    Rule,
+    Silent,
+    Slow,
+    Unpaired,
+)
+from audit.enums import ACTIONS
+from audit.matching import HALVES
+
+LONGEST = DAY
+"""How far apart an alert's events may lie: what goes on for longer raises another alert a day."""
+
+GRACE = 15 * MINUTE
+"""How long the other half of an attempt or outcome is waited for, by the portal's clock."""
+
+MOST_EVENTS = 1_000
+"""How many events of an alert are named; it counts the others."""
+
+DAYS_OF_PAUSES = 28
+"""Of how many days a source's longest pauses are remembered."""
+
+HALF_NAMES = {"attempts": True, "outcomes": False}
+"""What waits for its other half, and whether it is the attempt."""
+
+CLOCK = ("", 0, "clock")
+PAIRING = ("pairing", 0)
+"""The state of the log's own time, and where halves wait; neither is a rule's."""
+
+Place = tuple[str, int, str]
+"""Of what a state is: rule, version and key."""
+
+NAMESPACE = uuid5(NAMESPACE_OID, "auditportal alert")
+
+
+@dataclass(slots=True)
+class State:
+    """What is remembered of a place; at the first whole hour from `due` on it is looked at."""
+
+    data: dict[str, Any]
+    due: int | None = None
+
+
+class Setting(NamedTuple):
+    """A version of a rule that is on."""
+
+    rule: Rule
+    version: int
+    parameters: Mapping[str, int]
+
+    @property
+    def slot(self) -> tuple[str, int]:
+        """Under which rule and version its state stands."""
+        return self.rule.slug, 0 if self.rule.remembers else self.version
+
+
+@dataclass(slots=True)
+class Raised:
+    """An alert as it is now, and the events that joined it since the engine was made."""
+
+    id: UUID
+    setting: Setting
+    key: str
+    category: str
+    raised_index: int
+    first: int
+    last: int
+    count: int
+    named: list[tuple[int, int]] = field(default_factory=list)
+    """The index and the time of each."""
+
+
+def delivered() -> list[Setting]:
+    """Every rule as it is delivered."""
+    return [Setting(rule, 1, rule.defaults) for rule in RULES]
+
+
+class Engine:
+    """Judges facts, given in the log's order, with `see`, and time that passes with `pass_to`.
+
+    Before, it has to `remember` what `wanted` names, as far as there is such state; afterwards
+    `states` is what it remembers then, and `changed` says where that is new. `secret` keys the
+    digests, so that nobody finds out who a key is by trying all names. `size` is how many leaves
+    were seen before. `alerts` are those that were raised or grew.
+    """
+
+    def __init__(
+        self,
+        settings: Iterable[Setting],
+        *,
+        secret: bytes = b"",
+        size: int = 0,
+    ) -> None:
+        self.states: dict[Place, State] = {}
+        self.changed: set[Place] = set()
+        self.alerts: dict[UUID, Raised] = {}
+        self._secret = secret
+        self._digests: dict[str, str] = {}
+        self._seen: set[tuple[str, str]] = set()
+        self._due: list[tuple[int, Place]] = []
+        self._index = size - 1
+        self._by_action: dict[str, list[_Judge]] = {}
+        self._by_slot: dict[tuple[str, int], Setting] = {}
+        self._unpaired: dict[bool, Setting] = {}
+        self._of_source: dict[type, Setting] = {}
+        self._ahead: tuple[Setting, int] | None = None
+        for setting in settings:
+            self._place(setting)
+        self._hour: int | None = None
+
+    def _place(self, setting: Setting) -> None:
+        """Put a rule where the events that it watches come by."""
+        watch = setting.rule.watch
+        self._by_slot[setting.slot] = setting
+        if isinstance(watch, Unpaired):
+            self._unpaired[watch.is_attempt] = setting
+        elif isinstance(watch, Burst) and not watch.actions:
+            self._ahead = setting, 1000 * setting.parameters["seconds"]
+        elif isinstance(watch, Burst):
+            for action in watch.actions:
+                self._by_action.setdefault(action, []).append(
+                    (setting, KEYS[watch.by], self._burst)
+                )
+        elif isinstance(watch, Followed):
+            for action in watch.first | watch.then:
+                self._by_action.setdefault(action, []).append(
+                    (setting, KEYS[watch.by], self._followed)
+                )
+        else:
+            self._of_source[type(watch)] = setting
+
+    def remember(self, states: Mapping[Place, State]) -> None:
+        """Go on from this state."""
+        self.states.update(states)
+        for place, state in states.items():
+            if state.due is not None:
+                heapq.heappush(self._due, (state.due, place))
+        if CLOCK in self.states:
+            self._hour = self.states[CLOCK].data["hour"]
+
+    # --- what is needed ------------------------------------------------------------------------
+
+    def wanted(self, facts: Iterable[Fact]) -> Iterator[Place]:
+        """The places whose state has to be there when these facts are seen, but for what is due."""
+        sources: set[str] = set()
+        operations: set[tuple[str, str]] = set()
+        for fact in facts:
+            sources.add(fact.source)
+            for setting, key_of, _ in self._by_action.get(fact.action, ()):
+                if (key := self._key(key_of, fact)) is not None:
+                    yield *setting.slot, key
+            if self._unpaired and fact.action in HALVES and (key := self._half(fact)) is not None:
+                operations.add((fact.source, ACTIONS[fact.action].operation))
+                yield *PAIRING, key
+        yield CLOCK
+        yield from self._of_operations(operations)
+        for source in sources:
+            key = self.digest(f"source {source}")
+            for setting in self._of_source.values():
+                yield *setting.slot, key
+            if self._ahead:
+                yield *self._ahead[0].slot, key
+
+    def wanted_when_due(self, states: Iterable[State]) -> Iterator[Place]:
+        """The places that are needed when these halves are looked at, which have waited long."""
+        pairs = (state.data.get("of") for state in states)
+        yield from self._of_operations({(pair[0], pair[1]) for pair in pairs if pair})
+
+    def _of_operations(self, operations: Iterable[tuple[str, str]]) -> Iterator[Place]:
+        for source, operation in operations:
+            key = self.digest(f"operation {source} {operation}")
+            yield *PAIRING, key
+            for setting in self._unpaired.values():
+                yield *setting.slot, key
+
+    # --- events --------------------------------------------------------------------------------
+
+    def see(self, fact: Fact) -> None:
+        """Judge the next event of the log."""
+        self._index = fact.leaf - 1
+        if self._hour is None or fact.recorded >= self._hour + HOUR:
+            self.pass_to(fact.recorded)
+        self._index = fact.leaf
+        for setting, key_of, judge in self._by_action.get(fact.action, ()):
+            if (key := self._key(key_of, fact)) is not None:
+                judge(setting, key, fact)
+        if self._unpaired and fact.action in HALVES:
+            self._pair(fact)
+        self._watch_source(fact)
+
+    def _key(self, key_of: Callable[[Fact], str | None], fact: Fact) -> str | None:
+        value = key_of(fact)
+        if not value or not isinstance(value, str):
+            return None
+        if key_of is KEYS[By.ADDRESS]:
+            return self.digest(f"address {_network(value)}")
+        if key_of is KEYS[By.SOURCE]:
+            return self.digest(f"source {value}")
+        return self.digest(f"user {value}")
+
+    def digest(self, text: str) -> str:
+        """What stands for a text in states and alerts: its HMAC-SHA-256, in hex."""
+        found = self._digests.get(text)
+        if found is None:
+            found = self._digests[text] = hmac.digest(self._secret, text.encode(), "sha256").hex()
+        return found
+
+    # --- bursts and sequences ------------------------------------------------------------------
+
+    def _burst(self, setting: Setting, key: str, fact: Fact) -> None:
+        watch = setting.rule.watch
+        assert isinstance(watch, Burst)
+        if watch.where and not watch.where(fact, setting.parameters):
+            return
+        if watch.of is None:
+            self._count(setting, key, fact)
+        elif value := self._key(KEYS[watch.of], fact):
+            self._count(setting, key, fact, value[:16])
+
+    def _count(self, setting: Setting, key: str, fact: Fact, value: str = "") -> None:
+        """One more of a key: it joins the alert there is, is remembered, or is one too many.
+
+        With `value` different ones are counted.
+        """
+        window = MINUTE * setting.parameters["minutes"]
+        count = setting.parameters.get("count", 1)
+        state = self._touch((*setting.slot, key), fact.recorded + window + LATENESS)
+        if self._join(setting, key, state, fact, window):
+            return
+        entries: list[Entry] = state.data.setdefault("e", [])
+        entry: Entry = [fact.at, fact.recorded, fact.leaf]
+        if value:
+            entry.append(value)
+            judging.forget_value(entries, value)
+        judging.remember(entries, entry, window=window, count=count)
+        if hit := judging.burst(entries, entry, window=window, count=count):
+            self._raise(setting, key, state, hit, fact.action)
+            state.data.pop("e")
+
+    def _followed(self, setting: Setting, key: str, fact: Fact) -> None:
+        watch = setting.rule.watch
+        assert isinstance(watch, Followed)
+        window = MINUTE * setting.parameters["minutes"]
+        count = setting.parameters.get("count", 1)
+        is_first = fact.action in watch.first
+        place = (*setting.slot, key)
+        if not is_first and place not in self.states:
+            return
+        state = self._touch(place, fact.recorded + window + LATENESS)
+        if not is_first and self._join(setting, key, state, fact, window):
+            return
+        entry: Entry = [fact.at, fact.recorded, fact.leaf]
+        entries: list[Entry] = state.data.setdefault("e" if is_first else "t", [])
+        judging.remember(entries, entry, window=window, count=count)
+        firsts, thens = state.data.get("e", []), state.data.get("t", [])
+        if hit := judging.followed(firsts, thens, window=window, count=count):
+            self._raise(setting, key, state, hit, fact.action)
+            state.data.pop("e")
+            state.data.pop("t")
+
+    # --- attempts and outcomes -----------------------------------------------------------------
+
+    def _half(self, fact: Fact) -> str | None:
+        """What an attempt and its outcome have in common; without a correlation id, a guess."""
+        said = fact.correlation
+        if not said:
+            who = fact.address or fact.user or fact.subject or fact.resource
+            said = f"~{who}" if who else None
+        if said is None:
+            return None
+        return self.digest(f"half {fact.source} {ACTIONS[fact.action].operation} {said}")
+
+    def _pair(self, fact: Fact) -> None:
+        if (key := self._half(fact)) is None:
+            return
+        is_attempt = HALVES[fact.action]
+        operation = ACTIONS[fact.action].operation
+        known = (*PAIRING, self.digest(f"operation {fact.source} {operation}"))
+        if is_attempt and known not in self.states:
+            self._touch(known, None)
+        if known not in self.states:
+            return  # from a source that tells of no attempts
+        place = (*PAIRING, key)
+        state = self._touch(place, None)
+        state.data["of"] = [fact.source, operation]
+        entry: Entry = [fact.at, fact.recorded, fact.leaf]
+        judging.pair_up(state.data, entry, is_attempt=is_attempt)
+        self._await(place, state)
+
+    def _await(self, place: Place, state: State) -> None:
+        """Have the halves that wait looked at when the first of them has waited long enough."""
+        waiting = [entry[1] for name in HALF_NAMES for entry in state.data.get(name, ())]
+        if waiting:
+            self._set_due(place, state, min(waiting) + GRACE)
+        else:
+            self._forget(place)
+
+    def _give_up(self, place: Place, state: State, hour: int) -> None:
+        """Take halves that have waited long enough for what they are: open, or without attempt."""
+        source, operation = state.data["of"]
+        key = self.digest(f"operation {source} {operation}")
+        for name, is_attempt in HALF_NAMES.items():
+            halves = state.data.get(name, [])
+            over = [half for half in halves if half[1] + GRACE <= hour]
+            state.data[name] = [half for half in halves if half not in over]
+            if setting := self._unpaired.get(is_attempt):
+                for at, _, index in over:
+                    fact = Fact(index, at, hour, operation, source)
+                    self._count(setting, key, fact)
+        self._await(place, state)
+
+    # --- sources -------------------------------------------------------------------------------
+
+    def _watch_source(self, fact: Fact) -> None:
+        """What is judged for every event, and so has to be quick."""
+        if self._ahead and fact.at - fact.recorded > self._ahead[1]:
+            self._burst(self._ahead[0], self.digest(f"source {fact.source}"), fact)
+        if (fact.source, fact.action) not in self._seen and Novel in self._of_source:
+            self._meet(self._of_source[Novel], fact)
+        if Silent in self._of_source:
+            self._listen(self._of_source[Silent], fact)
+        if Slow in self._of_source:
+            self._clock_in(self._of_source[Slow], fact)
+
+    def _meet(self, setting: Setting, fact: Fact) -> None:
+        self._seen.add((fact.source, fact.action))
+        key = self.digest(f"source {fact.source}")
+        state = self._touch((*setting.slot, key), None)
+        actions = state.data.setdefault("seen", [])
+        since = state.data.setdefault("since", fact.recorded)
+        if fact.action in actions:
+            return
+        actions.append(fact.action)
+        if fact.recorded - since < DAY * setting.parameters["days"]:
+            return
+        if not self._join(setting, key, state, fact, MINUTE * setting.parameters["minutes"]):
+            self._raise(setting, key, state, [[fact.at, fact.recorded, fact.leaf]], fact.action)
+
+    def _listen(self, setting: Setting, fact: Fact) -> None:
+        place = (*setting.slot, self.digest(f"source {fact.source}"))
+        state = self.states.get(place)
+        if state is not None and fact.recorded - state.data["last"] < MINUTE:
+            # Its batch goes on: the last of these is not known exactly, and need not be.
+            return
+        state = self._touch(place, None)
+        data, recorded = state.data, fact.recorded
+        since = data.setdefault("since", recorded)
+        pauses: list[list[int]] = data.setdefault("pauses", [])
+        is_known = data.pop("missed", False)  # a silence that was told of is no usual pause
+        pause = 0 if is_known else recorded - data.get("last", recorded)
+        day = recorded // DAY
+        if pauses and pauses[-1][0] == day:
+            pauses[-1][1] = max(pauses[-1][1], pause)
+        else:
+            pauses.append([day, pause])
+            del pauses[:-DAYS_OF_PAUSES]
+        data["last"], data["at"], data["index"] = recorded, fact.at, fact.leaf
+        given = setting.parameters
+        allowed = max(given["minutes"] * MINUTE, given["times"] * judging.longest_pause(pauses))
+        knows = recorded - since >= DAY * given["days"]
+        self._set_due(place, state, recorded + allowed if knows else None)
+
+    def _miss(self, setting: Setting, place: Place, state: State) -> None:
+        """A source is silent: its last event raises the alert."""
+        data = state.data
+        last: Entry = [data["at"], data["last"], data["index"]]
+        data["missed"] = True
+        self._raise(setting, place[2], state, [last], "")
+        self._set_due(place, state, None)
+
+    def _clock_in(self, setting: Setting, fact: Fact) -> None:
+        """Note how late an arrival is at least: what comes at one moment is one arrival."""
+        key = self.digest(f"source {fact.source}")
+        place = (*setting.slot, key)
+        delay = fact.recorded - fact.at
+        state = self.states.get(place)
+        if state is None:
+            state = self._touch(place, None)
+        arrivals: list[list[int]] = state.data.setdefault("arrivals", [])
+        if arrivals and arrivals[-1][0] == fact.recorded:
+            if delay < arrivals[-1][1]:
+                arrivals[-1][1] = delay
+                self.changed.add(place)
+            return
+        given = setting.parameters
+        least, count = 1000 * given["seconds"], given["count"]
+        if arrivals and judging.constant_delay(
+            arrivals, count=count, least=least, most=DAY, spread=1000 * given["spread"]
+        ):
+            last = Fact(fact.leaf, fact.at, fact.recorded, fact.action, fact.source)
+            if not self._join(setting, key, state, last, LONGEST):
+                entry: Entry = [fact.at, fact.recorded, fact.leaf]
+                self._raise(setting, key, state, [entry], fact.action)
+        if delay < least and arrivals and arrivals[-1][1] < least:
+            arrivals[:] = [[fact.recorded, delay]]  # on time: nothing before it matters
+        else:
+            arrivals.append([fact.recorded, delay])
+            del arrivals[:-count]
+        self.changed.add(place)
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def pass_to(self, at: int) -> None:
+        """Let the hours go by until `at`; none of them twice, and never backwards."""
+        hour = at - at % HOUR
+        while self._hour is not None and self._hour < hour:
+            while self._due and not self._is_due(*self._due[0]):
+                heapq.heappop(self._due)
+            if not self._due or self._due[0][0] > hour:
+                break
+            first = self._due[0][0]
+            self._hour = max(self._hour + HOUR, first + -first % HOUR)
+            self._look(self._hour)
+        if self._hour is None or self._hour < hour:
+            self._set_hour(hour)
+
+    def _look(self, hour: int) -> None:
+        """Look at what is due by this hour."""
+        while self._due and self._due[0][0] <= hour:
+            due, place = heapq.heappop(self._due)
+            if not self._is_due(due, place):
+                continue
+            state = self.states[place]
+            slot = place[:2]
+            if slot == PAIRING:
+                self._give_up(place, state, hour)
+            elif (setting := self._by_slot.get(slot)) and isinstance(setting.rule.watch, Silent):
+                self._miss(setting, place, state)
+            else:
+                self._forget(place)
+
+    def _is_due(self, due: int, place: Place) -> bool:
+        state = self.states.get(place)
+        return state is not None and state.due == due
+
+    def _set_hour(self, hour: int) -> None:
+        self._hour = hour
+        state = self.states.setdefault(CLOCK, State({}))
+        if state.data.get("hour") != hour:
+            state.data["hour"] = hour
+            self.changed.add(CLOCK)
+
+    # --- state ---------------------------------------------------------------------------------
+
+    def _touch(self, place: Place, due: int | None) -> State:
+        """The state of a place, made where there is none, which is going to change."""
+        state = self.states.get(place)
+        if state is None:
+            state = self.states[place] = State({})
+        self.changed.add(place)
+        if due is not None and (state.due is None or state.due < due):
+            self._set_due(place, state, due)
+        return state
+
+    def _set_due(self, place: Place, state: State, due: int | None) -> None:
+        state.due = due
+        self.changed.add(place)
+        if due is not None:
+            heapq.heappush(self._due, (due, place))
+
+    def _forget(self, place: Place) -> None:
+        del self.states[place]
+        self.changed.add(place)
+
+    # --- alerts --------------------------------------------------------------------------------
+
+    def _raise(
+        self, setting: Setting, key: str, state: State, hit: list[Entry], action: str
+    ) -> None:
+        trigger = max(entry[2] for entry in hit)
+        name = f"{setting.rule.slug} {setting.version} {key} {trigger}"
+        id = uuid5(NAMESPACE, name)
+        first, last = min(entry[0] for entry in hit), max(entry[0] for entry in hit)
+        category = _category(setting.rule, action)
+        alert = Raised(id, setting, key, category, self._index, first, last, len(hit))
+        alert.named = [(entry[2], entry[0]) for entry in hit][:MOST_EVENTS]
+        self.alerts[id] = alert
+        state.data["a"] = [id.hex, setting.version, first, last, len(hit), self._index, category]
+
+    def _join(self, setting: Setting, key: str, state: State, fact: Fact, window: int) -> bool:
+        """Whether the event goes on with the key's alert; then it has joined it."""
+        open_alert = state.data.get("a")
+        if not open_alert:
+            return False
+        id, version, first, last, count, index, category = open_alert
+        near = first - window <= fact.at <= last + window
+        first, last, count = min(first, fact.at), max(last, fact.at), count + 1
+        if version != setting.version or not near or last - first > LONGEST:
+            return False
+        state.data["a"] = [id, version, first, last, count, index, category]
+        alert = self.alerts.get(UUID(id))
+        if alert is None:
+            alert = Raised(UUID(id), setting, key, category, index, first, last, count)
+            self.alerts[alert.id] = alert
+        alert.first, alert.last, alert.count = first, last, count
+        if count <= MOST_EVENTS:
+            alert.named.append((fact.leaf, fact.at))
+        return True
+
+
+_Judge = tuple[Setting, Callable[[Fact], str | None], Callable[[Setting, str, Fact], None]]
+
+
+def _network(address: str) -> str:
+    """The address; of IPv6 the /64, which is one customer's to choose addresses from."""
+    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
+
+
+def _category(rule: Rule, action: str) -> str:
+    """An alert's category: its event's where the rule is about any action, else the rule's."""
+    if isinstance(rule.watch, Unpaired):
+        return _OPERATION_CATEGORY.get(action, rule.category.value)
+    if isinstance(rule.watch, Novel) and action in ACTIONS:
+        return ACTIONS[action].category.value
+    return rule.category.value
+
+
+_OPERATION_CATEGORY = {member.operation: member.category.value for member in ACTIONS.values()}

@@ -1,0 +1,119 @@
+"""The rules' versions: which is in force at a leaf, and how a rule is changed.
+
+A change holds from the log's size of that moment on. While it is made no worker is in the middle of
+judging, and none begins: so it is the same version for each event, whoever judges it and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.db import connections, transaction
+
+from audit import following
+from audit.detection.engine import Setting
+from audit.detection.rules import BY_SLUG, RULES, checked, rule
+from audit.enums import PortalAction
+from audit.models import RuleVersion
+from audit.recorder import audit
+
+_LOCK = "SELECT pg_advisory_xact_lock{}(hashtext('audit detection rules'))"
+
+DELIVERED_BY = "portal"
+DELIVERED = "As delivered."
+
+
+class Unchanged(ValueError):
+    """The rule is set so already: there would be nothing to say in its history."""
+
+
+def hold_still(using: str) -> None:
+    """Until the transaction ends, let no rule change."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_LOCK.format("_shared"))
+
+
+def ensure(using: str) -> None:
+    """Give each rule that has none its first version, as delivered, over the whole log."""
+    known = set(RuleVersion.objects.using(using).values_list("rule", flat=True))
+    RuleVersion.objects.using(using).bulk_create(
+        RuleVersion(
+            rule=each.slug,
+            version=1,
+            parameters=each.defaults,
+            is_on=True,
+            comment=DELIVERED,
+            changed_by=DELIVERED_BY,
+            from_index=0,
+        )
+        for each in RULES
+        if each.slug not in known
+    )
+
+
+def newest(using: str = "default") -> dict[str, RuleVersion]:
+    """The newest version of each rule, by its name."""
+    rows = RuleVersion.objects.using(using).order_by("rule", "-version").distinct("rule")
+    return {row.rule: row for row in rows}
+
+
+def in_force(index: int, using: str) -> list[Setting]:
+    """The rules that are on at this leaf, in the table's order, with their parameters."""
+    rows = RuleVersion.objects.using(using).filter(from_index__lte=index)
+    found = {row.rule: row for row in rows.order_by("version")}
+    return [
+        Setting(each, row.version, each.defaults | row.parameters)
+        for each in RULES
+        if (row := found.get(each.slug)) and row.is_on
+    ]
+
+
+def parts(leaves: range, using: str) -> Iterator[range]:
+    """The leaves cut where a rule changed."""
+    rows = RuleVersion.objects.using(using).filter(
+        from_index__gt=leaves.start, from_index__lt=leaves.stop
+    )
+    cuts = sorted({*rows.values_list("from_index", flat=True), leaves.stop})
+    start = leaves.start
+    for stop in cuts:
+        yield range(start, stop)
+        start = stop
+
+
+def change(
+    slug: str, parameters: Mapping[str, Any], *, is_on: bool, comment: str, by: str
+) -> RuleVersion:
+    """Set a rule anew from now on, and record that as an event, both or neither.
+
+    Raises ValueError for an unknown rule or a bad parameter, without a comment, and `Unchanged`
+    where it is set so already.
+    """
+    values = checked(rule(slug), parameters)
+    if not comment.strip():
+        raise ValueError("a change of a rule needs a comment that says why")
+    with transaction.atomic(), connections["default"].cursor() as cursor:
+        cursor.execute(_LOCK.format(""))
+        last = newest()[slug]
+        if (last.parameters, last.is_on) == (values, is_on):
+            raise Unchanged(f"{BY_SLUG[slug].title} is set so already")
+        made = RuleVersion.objects.create(
+            rule=slug,
+            version=last.version + 1,
+            parameters=values,
+            is_on=is_on,
+            comment=comment.strip(),
+            changed_by=by,
+            from_index=following.size("default"),
+        )
+        audit.record_in_transaction(
+            action=PortalAction.PORTAL_RULE_CHANGED,
+            user_id=by,
+            context={
+                "rule": slug,
+                "rule_version": made.version,
+                "is_on": is_on,
+                "reason": made.comment,
+            },
+        )
+    return made
