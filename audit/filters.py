@@ -358,6 +358,16 @@ class AuditEventFilter(django_filters.FilterSet):
             end=_end(before),
         )
 
+    def time_range(self) -> tuple[datetime | None, datetime | None]:
+        """Begin and end of the range of time, where the filter says it. It has to be valid."""
+        after, before = (
+            self.form.cleaned_data.get(f"occurred_{end}") for end in ("after", "before")
+        )
+        return (
+            min((moment.start for moment in after or []), default=None),
+            max((moment.until for moment in before or []), default=None),
+        )
+
     def given(self) -> list[tuple[str, str]]:
         """The filters in force as written, in the order of the filters."""
         return [

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from ipaddress import ip_address
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -36,6 +37,7 @@ def some_events(chance, count):
             "action": chance.choice(list(enums.AuditAction)).value,
             "occurred_at": at.isoformat(),
             "user_id": chance.choice(["ada", "eve", None]),
+            "ip_address": chance.choice(["192.0.2.9", "192.0.2.10", "2001:db8::1"]),
         }
 
 
@@ -86,13 +88,13 @@ def test_totals_and_groups_are_those_of_the_events(events):
         assert counts.exact(asked) == len(found)
         summed = counts.summary(asked, list(dict.fromkeys([group, "outcome"])))
         assert sum(row["count"] for row in summed) == len(found)
-        rows, is_exact = counts.top(asked, largest, 1_000)
-        assert is_exact
-        assert sum(row["events"] for row in rows) == len(found)
-        assert sum(row["failures"] for row in rows) == sum(e.outcome == "failure" for e in found)
+        groups, total, _ = counts.top(asked, largest, 1_000)
+        assert total == (len(found), True)
+        assert sum(group.events for group in groups) == len(found)
+        assert sum(group.failures for group in groups) == sum(e.outcome == "failure" for e in found)
         if found:
-            assert min(row["first"] for row in rows) == min(e.occurred_at for e in found)
-            assert max(row["last"] for row in rows) == max(e.occurred_at for e in found)
+            assert min(group.first for group in groups) == min(e.occurred_at for e in found)
+            assert max(group.last for group in groups) == max(e.occurred_at for e in found)
 
     check()
 
@@ -112,17 +114,78 @@ def key_of(event, group):
     }[group]
 
 
-@pytest.mark.parametrize("query", ["", "outcome=failure&outcome=success", "user_id=ada"])
+QUERIES = ["", "outcome=failure&outcome=success", "user_id=ada", "occurred_after=2026-03-03T07:30"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 def test_the_largest_groups_are_those_of_a_counter(events, query):
     found = list(chosen(query).events())
-    for group in counts.TOP:
-        wanted = Counter(key_of(event, group) for event in found)
-        rows, _ = counts.top(chosen(query), group, 5)
-        assert [row["events"] for row in rows] == [n for _, n in wanted.most_common(5)], group
-        assert all(wanted[row["value"]] == row["events"] for row in rows), group
-        for row in rows:
-            times = [e.occurred_at for e in found if key_of(e, group) == row["value"]]
-            assert (row["first"], row["last"]) == (min(times), max(times)), group
+    for group_by in counts.TOP:
+        check_groups(query, group_by, found)
+
+
+def check_groups(query, group_by, found):
+    wanted = Counter(key_of(event, group_by) for event in found)
+    groups, total, axis = counts.top(chosen(query), group_by, 5, order="-events")
+    assert total == (len(found), True)
+    assert [group.events for group in groups] == [n for _, n in wanted.most_common(5)]
+    for group in groups:
+        mine = [e for e in found if key_of(e, group_by) == group.value]
+        times = [event.occurred_at for event in mine]
+        assert len(mine) == group.events
+        assert (group.first, group.last) == (min(times), max(times))
+        assert group.users == len({e.user_id for e in mine} - {None})
+        assert group.has_all_users
+        assert sum(group.bars) in (len(mine), 0 if group_by == "day" else None)
+        assert sum(group.failure_bars) in (0, group.failures)
+        assert axis is None or len(group.bars) == axis.bars
+
+
+@pytest.mark.parametrize("query", ["", "user_id=ada"])
+def test_groups_come_in_every_order_and_the_other_way_round(events, query):
+    for group_by, by in product(counts.TOP, counts.ORDERS):
+        some, whole, others = (
+            counts.top(chosen(query), group_by, limit, order=order).groups
+            for limit, order in ((5, by), (1_000, by), (1_000, f"-{by}"))
+        )
+        assert [group.value for group in some] == [group.value for group in whole[:5]]
+        for groups, backwards in ((whole, False), (others, True)):
+            found = [order_of(group, group_by, by) for group in groups if group.value is not None]
+            assert found == sorted(found, reverse=backwards), (group_by, by)
+
+
+def order_of(group, group_by, by):
+    if by != "value":
+        return getattr(group, by)
+    if group_by == "ip":
+        address = ip_address(group.value)
+        return address.version, int(address)
+    return counts.name(group_by, group.value)
+
+
+def test_bars_of_groups_count_by_the_axis(events):
+    """One axis for all of them, over the time that the filter names, whole days or hours."""
+    for query in ("occurred_after=2026-03-01T05:30", "occurred_after=2026-02-01", "user_id=ada"):
+        found = list(chosen(query).events())
+        groups, _, axis = counts.top(chosen(query), "category")
+        for group in groups:
+            mine = [e for e in found if e.category == group.value]
+            assert group.bars == bars_of(mine, axis)
+            assert group.failure_bars == bars_of([e for e in mine if e.outcome == "failure"], axis)
+
+
+def bars_of(events, axis):
+    counted = Counter((event.occurred_at - axis.begin) // axis.step for event in events)
+    return [counted[bar] for bar in range(axis.bars)]
+
+
+def test_a_day_has_its_hours_where_the_days_are_not_too_many(events):
+    [first, *_] = counts.top(chosen("occurred_after=2026-03-01&occurred_before=2026-03-20"), "day",
+                             order="first").groups  # fmt: skip
+    found = chosen("occurred_after=2026-03-01&occurred_before=2026-03-01").events()
+    hours = Counter(event.occurred_at.hour for event in found)
+    assert first.bars == [hours[hour] for hour in range(24)]
+    assert counts.top(chosen("occurred_after=2026-01-01"), "day").groups[0].bars == []
 
 
 @pytest.mark.parametrize("query", ["", "source=crm&occurred_after=2026-03-02", "user_id=eve"])
@@ -151,11 +214,23 @@ def test_what_the_counts_do_not_know_is_counted_up_to_a_bound(events, monkeypatc
 
 
 def test_groups_of_more_events_than_are_looked_at_are_those_of_the_newest(events, monkeypatch):
-    monkeypatch.setattr(counts.largest, "GROUPED", 20)
-    rows, is_exact = counts.top(chosen("user_id=ada"), "category")
-    assert not is_exact
-    assert sum(row["events"] for row in rows) == 21
-    assert max(row["last"] for row in rows) == chosen("user_id=ada").events()[0].occurred_at
+    monkeypatch.setattr(counts.newest, "GROUPED", 20)
+    groups, total, axis = counts.top(chosen("user_id=ada"), "category")
+    newest = list(chosen("user_id=ada").events()[:21])
+    assert total == (20, False)
+    assert sum(group.events for group in groups) == 21
+    assert max(group.last for group in groups) == newest[0].occurred_at
+    assert axis.begin == newest[-1].occurred_at
+
+
+def test_a_group_says_whether_all_its_users_were_counted(events, monkeypatch):
+    monkeypatch.setattr(counts.largest, "COUNTED", 40)
+    newest = list(chosen().events()[:40])
+    for group in counts.top(chosen(), "source").groups:
+        mine = [event for event in newest if event.source == group.value]
+        assert group.users == len({event.user_id for event in mine} - {None})
+        assert not group.has_all_users
+    assert all(g.has_all_users for g in counts.top(chosen("user_id=ada"), "source").groups)
 
 
 def test_only_filters_that_the_counts_know_are_countable(db):
@@ -173,6 +248,8 @@ def test_a_bad_filter_is_not_counted(db):
             count(chosen("category=nonsense"))
     with pytest.raises(BadFilter):
         counts.top(chosen(), "nonsense")
+    with pytest.raises(BadFilter):
+        counts.top(chosen(), "source", order="salt")
 
 
 def test_the_end_of_time_is_counted_too(db):

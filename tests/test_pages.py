@@ -298,14 +298,48 @@ def test_each_group_opens_its_events(group_by, as_user, auditor, store):
     store({"action": "data_viewed", "context": {}, "resource_id": "x"}, source="crm")
     client = as_user(auditor)
     response = client.get(f"{LIST}?group_by={group_by}&occurred_after=-7d&source=payments")
-    groups = response.context["groups"]
-    assert sum(group["events"] for group in groups) == response.context["total"] == 4
-    for group in groups:
-        opened = client.get(group["url"]).context
-        assert opened["total"] == group["events"]
-        if group["failures"]:
-            assert client.get(group["failures_url"]).context["total"] == group["failures"]
-        assert group["url"].replace("&", "&amp;") in response.content.decode()
+    rows = response.context["groups"]
+    assert sum(int(row["events"]) for row in rows) == response.context["total"] == 4
+    for row in rows:
+        opened = client.get(row["url"]).context
+        assert opened["total"] == int(row["events"])
+        if row["failures"]:
+            assert client.get(row["failures_url"]).context["total"] == int(row["failures"])
+        assert row["url"].replace("&", "&amp;") in response.content.decode()
+
+
+def test_what_is_kept_for_no_framework_opens_too(as_user, auditor, store):
+    store({})
+    client = as_user(auditor)
+    client.get(LIST)
+    rows = client.get(f"{LIST}?group_by=framework").context["groups"]
+    [row] = [row for row in rows if row["value"] == "none"]
+    assert query(row["url"]) == [("category", "portal")]
+    assert row["label"] == "None (the portal itself)"
+
+
+@pytest.mark.parametrize(
+    ("times", "opened"),
+    [
+        ("", {"occurred_after": "2026-01-05", "occurred_before": "2026-01-05"}),
+        (
+            "occurred_after=2026-01-05T08:30&occurred_before=2026-01-09",
+            {"occurred_after": "2026-01-05T08:30", "occurred_before": "2026-01-05"},
+        ),
+        (
+            "occurred_after=2026-01-01&occurred_before=2026-01-05T10:15",
+            {"occurred_after": "2026-01-05", "occurred_before": "2026-01-05T10:15"},
+        ),
+    ],
+)
+def test_a_day_that_the_filter_cuts_opens_what_is_left_of_it(
+    times, opened, as_user, auditor, store
+):
+    store(*({"occurred_at": f"2026-01-05T{hour:02}:00:00Z"} for hour in (8, 9, 10, 11)))
+    client = as_user(auditor)
+    [row] = client.get(f"{LIST}?group_by=day&source=payments&{times}").context["groups"]
+    assert dict(query(row["url"])) == {"source": "payments"} | opened
+    assert client.get(row["url"]).context["total"] == int(row["events"])
 
 
 def test_bars_compare_the_groups_to_the_largest(as_user, auditor, store):
@@ -313,13 +347,56 @@ def test_bars_compare_the_groups_to_the_largest(as_user, auditor, store):
     response = as_user(auditor).get(f"{LIST}?group_by=user_id&source=payments")
     bars = [(group["bar"], group["failed_bar"]) for group in response.context["groups"]]
     assert bars == [(100, 75), (25, 25)]
-    assert b'<rect class="failed" width="75.0" height="8"/>' in response.content
+    assert b'<rect class="failed" width="75.0" height="4"/>' in response.content
+
+
+def test_a_trend_is_drawn_and_told(as_user, auditor, store):
+    hours = (8, 9, 9, 9, 9)
+    store(*({"occurred_at": f"2026-01-05T{hour:02}:00:00Z"} for hour in hours))
+    day = "occurred_after=2026-01-05&occurred_before=2026-01-05"
+    url = f"{LIST}?group_by=source&source=payments&{day}"
+    html = seen(as_user(auditor).get(url)).html
+    assert '<path class="all" d="M80 20v-5.0h9V20zM90 20v-20.0h9V20z"/>' in html
+    assert "Most from 2026-01-05 09:00 to 2026-01-05 10:00: 4 events" in html
+
+
+def test_groups_are_sorted_by_what_the_address_says(as_user, auditor, store):
+    store({"user_id": "b"}, {"user_id": "b"}, {"user_id": "a"}, {"user_id": "c"})
+    client = as_user(auditor)
+    url = f"{LIST}?source=payments&group_by=user_id"
+
+    def shown(ending: str) -> Any:
+        return client.get(url + ending)
+
+    def order(answer: Any) -> list[str]:
+        return [row["value"] for row in answer.context["groups"]]
+
+    assert order(shown("")) == order(shown("&sort=-events")) == ["b", "a", "c"]
+    assert order(shown("&sort=value")) == ["a", "b", "c"]
+    by_value = seen(shown("&sort=-value"))
+    assert order(shown("&sort=-value")) == ["c", "b", "a"]
+    assert by_value.html.count("aria-sort") == 1
+    assert '<th scope="col" aria-sort="descending"><a href' in by_value.html
+    [again] = by_value.hrefs("sort=value")
+    assert dict(query(again)) == {"source": "payments", "group_by": "user_id", "sort": "value"}
+    assert "sort=" not in next(url for url in by_value.hrefs("group_by=ip"))
+
+
+def test_users_of_groups_are_told_as_far_as_they_are_counted(as_user, auditor, store, monkeypatch):
+    store({"user_id": "a"}, {"user_id": "b"}, {"user_id": "c"})
+    client = as_user(auditor)
+    url = f"{LIST}?group_by=source&source=payments"
+    assert 'data-label="Users">3</td>' in seen(client.get(url)).html
+    monkeypatch.setattr("audit.counts.largest.COUNTED", 2)
+    page = seen(client.get(url))
+    assert 'data-label="Users">2+</td>' in page.html
+    assert "Users are counted among the newest" in page.text
 
 
 def test_what_was_not_recorded_is_a_group_without_a_link(as_user, auditor, store):
     store({"user_id": None}, {})
     response = as_user(auditor).get(f"{LIST}?group_by=user_id&source=payments")
-    assert {group["value"]: "url" in group for group in response.context["groups"]} == {
+    assert {row["value"]: "url" in row for row in response.context["groups"]} == {
         None: False,
         "u-1": True,
     }
@@ -331,9 +408,11 @@ def test_more_groups_than_are_shown_are_mentioned(as_user, auditor, store, monke
     client = as_user(auditor)
     store({"user_id": "a"}, {"user_id": "b"})
     url = f"{LIST}?group_by=user_id&source=payments"
-    assert "largest groups; there are more" not in seen(client.get(url)).text
+    assert "there are more" not in seen(client.get(url)).text
     store({"user_id": "c"})
-    assert "These are the 2 largest groups; there are more." in seen(client.get(url)).text
+    assert (
+        "These are the first 2 groups in this order; there are more." in seen(client.get(url)).text
+    )
 
 
 BAD_FILTERS = {
@@ -352,6 +431,8 @@ BAD_FILTERS = {
     "page=2": "there is no such parameter",
     "id__gt=0": "there is no such parameter",
     "group_by=salt": "a list is grouped by one of",
+    "group_by=ip&sort=salt": "groups are ordered by one of",
+    "sort=events": "it goes with group_by",
     "group_by=%00": "a list is grouped by one of",
     "cursor=nonsense": "this is not a cursor",
     "cursor=%00": "this is not a cursor",
@@ -359,7 +440,7 @@ BAD_FILTERS = {
 }
 """What a list is asked for and cannot give, and what it says."""
 
-OWN = ("group_by", "cursor")
+OWN = ("group_by", "sort", "cursor")
 """Parameters of the list that a download passes over."""
 
 
@@ -406,7 +487,9 @@ def test_more_filters_than_can_be_recorded_are_refused(page, as_user, auditor, s
 
 
 @pytest.mark.parametrize("count", [10, 200])
-@pytest.mark.parametrize("ending", ["", "?group_by=user_id", "?outcome=failure&q=ada"])
+@pytest.mark.parametrize(
+    "ending", ["", "?group_by=user_id", "?group_by=action&sort=-users", "?outcome=failure&q=ada"]
+)
 def test_a_list_needs_few_queries_however_many_events(count, ending, as_user, auditor, store):
     store(*({"user_id": f"u-{number}"} for number in range(count)))
     client = as_user(auditor)

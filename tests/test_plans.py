@@ -1,12 +1,14 @@
 """Every filter, and every combination that staff use, is served by an index: PostgreSQL's plans."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 from django.db import connection, connections
 from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
 
-from audit import paging, searching, seeding
+from audit import counts, paging, searching, seeding
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
 
@@ -80,9 +82,23 @@ def test_a_page_far_back_is_served_by_the_same_index(filled):
         assert scanned_whole(plan) == [], query
 
 
+def test_groups_are_found_without_reading_all_events(filled, monkeypatch):
+    monkeypatch.setattr(counts.newest, "GROUPED", 500)
+    monkeypatch.setattr(counts.largest, "COUNTED", 500)
+    for query, group_by in product(("", WEEK, "category=session", "user_id=u-1007"), counts.TOP):
+        with CaptureQueriesContext(connection) as captured:
+            assert counts.top(AuditEventFilter(QueryDict(query)), group_by).groups
+        for each in captured:
+            scanned = scanned_whole(plan_of(each["sql"]))
+            assert [name for name in scanned if name.startswith("audit_auditevent")] == []
+
+
 def explained(events):
     """The nodes of the plan of a query."""
-    sql, parameters = events.query.sql_with_params()
+    return plan_of(*events.query.sql_with_params())
+
+
+def plan_of(sql, parameters=None):
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
         [[[found]]] = cursor.fetchall()

@@ -78,7 +78,7 @@ def test_what_the_list_shows_is_kept_under_a_name(as_user, auditor, store):
         ({"query": "action=gone"}, "'gone' is none of"),
         ({"query": "colour=red"}, "there is no such parameter"),
         ({"query": "cursor=x"}, "there is no such parameter"),
-        ({"query": "group_by=salt"}, "this is no grouping of the list"),
+        ({"query": "group_by=salt"}, "a list is grouped by one of"),
         ({"query": "occurred_after=2026-02-01&occurred_before=2026-01-01"}, "lies after"),
         ({"query": "q=%00"}, "has to be text"),
         ({"query": f"q={'x' * MAX_QUERY}"}, "at most 6000 characters"),

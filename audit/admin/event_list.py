@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
-from audit.admin.histogram import EPOCH, HOUR, ends, histogram, unit_for
+from audit.admin.histogram import EPOCH, HOUR, histogram, unit_for
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -50,7 +50,6 @@ def _controls(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
         "title": "Events",
         "form": FilterForm(chosen, [pair for pair in kept if pair[0] in SHOWN]),
         "group_by": group_by,
-        "group_label": groups.GROUPINGS.get(group_by, ""),
         "groupings": list(_grouping_links(request)),
         "kept": kept,
         "kept_but_columns": [pair for pair in kept if pair[0] != "columns"],
@@ -68,6 +67,7 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """What was asked for; the search is recorded before any of it is shown."""
     events = chosen.events()
     shown_columns = columns.chosen(request.GET)
+    groups.check(request.GET)
     is_grouped = bool(request.GET.get("group_by"))
     shown = _grouped(request, chosen) if is_grouped else _paged(request, events, shown_columns)
     found = shown | _counted(request, chosen)
@@ -84,7 +84,7 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
 
 def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """How many events there are, and the bars of them; of how many, where they are not of all."""
-    start, end = ends(chosen.form.cleaned_data)
+    start, end = chosen.time_range()
     unit = unit_for(start, end or datetime.now(UTC))
     series = counts.series(chosen, unit, EPOCH)
     if len({at for at, _, _ in series.stretches}) == 1:  # all on one day
@@ -105,7 +105,7 @@ def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
 
 
 def _grouping_links(request: HttpRequest) -> Iterator[tuple[str, str, bool]]:
-    kept = pairs(request.GET, without=(*PLACE, "group_by"))
+    kept = pairs(request.GET, without=(*PLACE, "group_by", "sort"))
     for code, label in groups.GROUPINGS.items():
         url = events_url([*kept, ("group_by", code)] if code else kept)
         yield label, url, code == request.GET.get("group_by", "")
@@ -145,5 +145,4 @@ def _cursor(query: QueryDict, now: datetime) -> str:
 
 
 def _grouped(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
-    kept = pairs(request.GET, without=OWN_PARAMETERS)
-    return groups.largest(chosen, request.GET["group_by"], kept)
+    return groups.largest(chosen, request.GET, *zones.chosen(request))

@@ -43,7 +43,13 @@ ATTEMPTS = {
 }
 """What can be said of attempts, in the words of the page."""
 
-BESIDES = {"group_by": "Group by", "columns": "Columns", "at": "Jump to", "cursor": "Page"}
+BESIDES = {
+    "group_by": "Group by",
+    "sort": "Sort",
+    "columns": "Columns",
+    "at": "Jump to",
+    "cursor": "Page",
+}
 """And the list's other parameters."""
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
 
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -247,12 +246,3 @@ def _range(start: datetime, end: datetime) -> tuple[str, str]:
     days = start.time() == end.time() == start.min.time()
     unit, form = (DAY, "%Y-%m-%d") if days else (timedelta(minutes=1), "%Y-%m-%dT%H:%M")
     return start.strftime(form), (end - unit).strftime(form)
-
-
-def ends(cleaned: dict[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Where the filter's time range begins and ends, of its form's cleaned data."""
-    after, before = cleaned.get("occurred_after"), cleaned.get("occurred_before")
-    return (
-        min(moment.start for moment in after) if after else None,
-        max(moment.until for moment in before) if before else None,
-    )

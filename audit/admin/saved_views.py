@@ -22,8 +22,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_POST
 
-from audit.admin import columns
-from audit.admin.groups import GROUPINGS
+from audit.admin import columns, groups
 from audit.admin.links import SHOWN, events_url, pairs, to_list
 from audit.enums import AuditAction, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
@@ -140,10 +139,9 @@ class NewViewForm(ViewForm):
         try:
             AuditEventFilter(given, besides=SHOWN).events()
             columns.chosen(given)
+            groups.check(given)
         except BadFilter as error:
             raise ValidationError(str(error)) from None
-        if given.get("group_by", "") not in GROUPINGS:
-            raise ValidationError("group_by: this is no grouping of the list")
         return urlencode(pairs(given))
 
 

@@ -8,13 +8,15 @@ events are counted one by one, within bounds that each function states.
 from audit.counts.activity import BARS, Activity, activity, by_framework
 from audit.counts.days import by_day
 from audit.counts.groups import GROUPS, summary
-from audit.counts.largest import GROUPED, TOP, Largest, top
+from audit.counts.largest import ORDERS, TOP, Largest, check_grouping, name, top, usual_order
+from audit.counts.newest import GROUPED
 from audit.counts.series import Series, series
 from audit.counts.tables import DAY, HOUR, Range
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
+from audit.counts.trend import Axis, Group
 
 __all__ = [
-    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "TOP", "Activity", "Largest", "Range",
-    "Series", "Total", "activity", "bounded", "by_day", "by_framework", "exact", "series",
-    "summary", "top", "total",
+    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "ORDERS", "TOP", "Activity", "Axis",
+    "Group", "Largest", "Range", "Series", "Total", "activity", "bounded", "by_day", "by_framework",
+    "check_grouping", "exact", "name", "series", "summary", "top", "total", "usual_order",
 ]  # fmt: skip

@@ -1,16 +1,24 @@
-"""The largest groups of events: by category, user, address and so on."""
+"""The largest groups of events, by category, user, address and so on; or in another order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from django.db import connections
 from django.db.models import Q
 
 from audit import enums
-from audit.counts.tables import DAY_OF_START, conditions, tally
+from audit.counts.activity import BARS
+from audit.counts.newest import of_newest
+from audit.counts.tables import DAY, DAY_OF_START, HOUR, conditions, floor, tally
+from audit.counts.totals import COUNTED, Total
+from audit.counts.trend import Axis, Group
 from audit.filters import AuditEventFilter, BadFilter, Countable
+from audit.ingest import now
 from audit.models import AuditEvent
 
 TOP = {
@@ -18,11 +26,11 @@ TOP = {
     "framework": "category",
     "operation": "action",
     "action": "action",
-    "source": "source",
-    "day": "occurred_at",
-    "ip": "ip_address",
     "user_id": "user_id",
+    "source": "source",
+    "ip": "ip_address",
     "resource_id": "resource_id",
+    "day": "occurred_at",
 }
 """What a list may be grouped by, under the names of the filters that each group opens, and the
 field that tells an event's group."""
@@ -37,134 +45,257 @@ _COLUMNS = {
 }
 """Which of them the counts know, and by which column."""
 
-_KEYS: dict[str, Callable[[Any], Any]] = {
-    "framework": lambda category: next(iter(enums.Category(category).frameworks), "none"),
-    "operation": lambda action: enums.action(action).operation,
-    "day": lambda at: at.date(),
+_KEYS: dict[str, dict[str, str]] = {
+    "framework": {c.value: next(iter(c.frameworks), "none") for c in enums.Category},
+    "operation": {value: action.operation for value, action in enums.ACTIONS.items()},
 }
-"""How a group follows from its column or field, where it is not the same."""
+"""Which group each value of the field belongs to, where it is none of its own."""
 
-GROUPED = 50_000
-"""Among how many events, the newest, groups are looked for where the counts do not know them."""
+ORDERS = ("value", "events", "failures", "users", "first", "last")
+"""What groups may be ordered by; with a '-' before it, the other way round."""
 
 
 class Largest(NamedTuple):
-    """The largest groups, and whether all events were looked at, not only the newest.
+    """The first groups in the order, of how many events, and the axis of their bars, if they have
+    one: the bars of days are their hours."""
 
-    Each row has `value`, `events`, `failures`, and the times of the `first` and the `last` event.
-    """
-
-    rows: list[dict[str, Any]]
-    is_exact: bool
+    groups: list[Group]
+    total: Total
+    axis: Axis | None
 
 
-def top(chosen: AuditEventFilter, group_by: str, limit: int = 100) -> Largest:
-    """The largest groups of a filter's events.
+def usual_order(group_by: str) -> str:
+    """The newest day first; of all others, the largest group."""
+    return "-value" if group_by == "day" else "-events"
+
+
+def top(chosen: AuditEventFilter, group_by: str, limit: int = 100, *, order: str = "") -> Largest:
+    """The groups of a filter's events, in their order, up to `limit`.
 
     Of all events, where the counts know the filter and the groups; else of the newest `GROUPED`.
-    Raises `BadFilter`, also for what a list cannot be grouped by.
+    Users are always counted among those: a group says whether these were all of its events.
+    Raises `BadFilter`, as `check_grouping` does, too.
     """
-    if group_by not in TOP:
-        raise BadFilter({"group_by": [f"a list is grouped by one of {', '.join(TOP)}"]})
+    check_grouping(group_by, order)
+    order = order or usual_order(group_by)
+    asked = _Asked(chosen, group_by, order, limit)
     counted = chosen.countable()
     if counted is None or group_by not in _COLUMNS:
-        rows, looked_at = _of_newest(chosen, TOP[group_by], None if group_by in _KEYS else limit)
-        return Largest(_merged(rows, group_by)[:limit], looked_at <= GROUPED)
-    rows = _of_counts(counted, _COLUMNS[group_by])
-    if group_by not in _KEYS:
-        rows = sorted(rows, key=lambda row: (-row.events, row.value))[:limit]
-    return Largest(_merged(_timed(counted, TOP[group_by], rows), group_by)[:limit], True)
+        return _of_newest(asked)
+    return _of_counts(asked, counted)
 
 
-class _Row(NamedTuple):
-    value: Any
-    events: int
-    failures: int
-    first: Any
-    last: Any
+def check_grouping(group_by: str, order: str) -> None:
+    """Raises `BadFilter` for what a list cannot be grouped or ordered by; '' is the usual order."""
+    if group_by not in TOP:
+        raise BadFilter({"group_by": [f"a list is grouped by one of {', '.join(TOP)}"]})
+    if order and order.removeprefix("-") not in ORDERS:
+        told = f"groups are ordered by one of {', '.join(ORDERS)}, backwards with a - before it"
+        raise BadFilter({"sort": [told]})
 
 
-def _merged(rows: list[_Row], group_by: str) -> list[dict[str, Any]]:
-    """The rows of one group put together; the largest group first."""
-    key = _KEYS.get(group_by, lambda value: value)
-    groups: dict[Any, list[_Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row.value), []).append(row)
-    found = [
-        {
-            "value": value,
-            "events": sum(row.events for row in members),
-            "failures": sum(row.failures for row in members),
-            "first": min(row.first for row in members),
-            "last": max(row.last for row in members),
-        }
-        for value, members in groups.items()
-    ]
-    return sorted(found, key=lambda group: (-group["events"], str(group["value"] or "")))
+class _Asked(NamedTuple):
+    chosen: AuditEventFilter
+    group_by: str
+    order: str
+    limit: int
+
+    def first(self, groups: Iterable[Group]) -> list[Group]:
+        """The first groups in the order; by name where that is the same."""
+        backwards, by = self.order.startswith("-"), self.order.removeprefix("-")
+        named = sorted(groups, key=self._by_name, reverse=backwards and by == "value")
+        named.sort(key=lambda group: group.value is None)
+        if by != "value":
+            named.sort(key=lambda group: getattr(group, by), reverse=backwards)
+        return named[: self.limit]
+
+    def _by_name(self, group: Group) -> Any:
+        if group.value is not None and self.group_by == "ip":
+            address = ip_address(group.value)
+            return address.version, int(address)
+        return (0, 0) if self.group_by == "ip" else name(self.group_by, group.value)
+
+
+def name(group_by: str, value: Any) -> str:
+    """What a group is called on pages."""
+    if group_by == "action" and value in enums.ACTIONS:
+        return enums.ACTIONS[value].label
+    if group_by == "category" and value in list(enums.Category):
+        return enums.Category(value).label
+    return str(value)
+
+
+# --- of the newest -------------------------------------------------------------------------------
+
+
+def _of_newest(asked: _Asked) -> Largest:
+    """Few groups are ordered by their names here, many by their values in the database."""
+    start, end = asked.chosen.time_range()
+    group_by = asked.group_by
+    found = of_newest(
+        asked.chosen, TOP[group_by], keys=_KEYS.get(group_by), order=asked.order,
+        limit=None if group_by in _COLUMNS else asked.limit, start=start, end=end or now(),
+    )  # fmt: skip
+    groups = found.groups
+    if group_by == "day":
+        groups = [replace(group, value=group.value.date()) for group in groups]
+    return Largest(asked.first(groups), found.total, None if group_by == "day" else found.axis)
 
 
 # --- of all events -------------------------------------------------------------------------------
 
+_KNOWN_AT_ONCE = ("value", "events", "failures")
+"""Orders for which a look at the counts is enough; what else there is to know is dear."""
 
-def _of_counts(counted: Countable, column: str) -> list[_Row]:
-    """The groups with the hours, or days, in which their first and last event lie."""
-    failures = "coalesce(sum(count) FILTER (WHERE outcome = 'failure'), 0)::bigint"
-    rows = tally(counted, [column], also=[failures, "min(start)", "max(start)"])
-    return [_Row(value, events, failed, first, last) for value, failed, first, last, events in rows]
+
+def _of_counts(asked: _Asked, counted: Countable) -> Largest:
+    group_by, end = asked.group_by, counted.end or now()
+    keys, bars = _KEYS.get(group_by, {}), _Bars.of(counted, group_by, end)
+    axis, groups = None, dict[Any, Group]()
+    spans = dict[Any, list[int]]()
+    for value, bar, failures, first, last, begin, step, events in tally(
+        counted,
+        [_COLUMNS[group_by], bars.column],
+        also=[_FAILURES, *map(_seconds, ("min(start)", "max(start)", bars.begin, bars.step))],
+        unit=bars.unit,
+    ):
+        axis = axis or (Axis(_moment(begin), timedelta(seconds=step), end) if begin else None)
+        key = keys.get(value, value)
+        group = groups.setdefault(key, Group(key))
+        group.events += events
+        group.failures += failures
+        span = spans.setdefault(value, [first, last])
+        span[:] = min(span[0], first), max(span[1], last)
+        if bars.are_hours:
+            group.draw((bar - value) // HOUR, 24, events, failures)
+        elif axis:
+            group.draw(axis.bar(bar), axis.bars, events, failures)
+    total = Total(sum(group.events for group in groups.values()), True)
+    if asked.order.removeprefix("-") in _KNOWN_AT_ONCE:
+        groups = {group.value: group for group in asked.first(groups.values())}
+    members = [
+        (keys.get(value, value), value, *map(_moment, span)) for value, span in spans.items()
+    ]
+    _look_closer(asked, counted, groups, [one for one in members if one[0] in groups])
+    shown = asked.first(groups.values())
+    if group_by == "day":
+        shown = [replace(group, value=group.value.date()) for group in shown]
+    return Largest(shown, total, axis)
+
+
+def _seconds(time: str) -> str:
+    """A time as whole seconds, in SQL: a tenth of the price where there are thousands to read."""
+    return f"extract(epoch FROM {time})::bigint"
+
+
+def _moment(seconds: int) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_FAILURES = "coalesce(sum(count) FILTER (WHERE outcome = 'failure'), 0)::bigint"
+
+_BEGIN = "(SELECT min(start) FROM audit_dailycount)"
+
+
+class _Bars(NamedTuple):
+    """How the counts are put into bars, in SQL: of a filter without a begin, only the database
+    knows where they begin, and so how long they are."""
+
+    column: str
+    begin: str
+    step: str
+    unit: timedelta
+    are_hours: bool = False
+
+    @classmethod
+    def of(cls, counted: Countable, group_by: str, end: datetime) -> _Bars:
+        """Of days by the hour, if they are not too many; else by whole hours or days."""
+        length = end - counted.start if counted.start else None
+        if group_by == "day":
+            are_hours = length is not None and length <= DAYS_WITH_HOURS
+            column, unit = ("start", HOUR) if are_hours else (DAY_OF_START, DAY)
+            return cls(column, "NULL::timestamptz", "NULL::interval", unit, are_hours)
+        unit = HOUR if length is not None and length < HOURLY else DAY
+        begin, step = _BEGIN, _STEP.format(end=end.isoformat())
+        if counted.start:
+            whole = floor(counted.start, unit)
+            begin = f"'{whole.isoformat()}'::timestamptz"
+            steps = -(-(end - whole) // (BARS * unit))
+            step = f"'{max(1, steps) * unit.total_seconds()} s'::interval"
+        return cls(f"date_bin({step}, start, {begin})", begin, step, unit)
+
+
+_STEP = f"""(SELECT make_interval(days => greatest(1, ceil(
+    extract(epoch FROM '{{end}}'::timestamptz - {_BEGIN}) / {BARS * 86_400})::int)))"""
+
+HOURLY = timedelta(days=10)
+"""Up to which length of time bars are made of hours: more are too many to add up."""
+
+DAYS_WITH_HOURS = timedelta(days=31)
+"""Up to which length of time days have bars for their hours."""
 
 
 # Which day it is the counts know; the very moment is found by an index in that day alone.
-_TIMES = """
-    SELECT value, events, failures,
-           (SELECT min(occurred_at) FROM audit_auditevent WHERE {where}
-            AND occurred_at >= first AND occurred_at < first + interval '1 day'),
-           (SELECT max(occurred_at) FROM audit_auditevent WHERE {where}
-            AND occurred_at >= last AND occurred_at < last + interval '1 day')
-    FROM unnest(%s::{type}[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
-        AS groups (value, events, failures, first, last)
+_CLOSER = """
+    WITH groups AS MATERIALIZED (
+        SELECT * FROM unnest(%s::{type}[], %s::{type}[], %s::timestamptz[], %s::timestamptz[])
+            AS groups (key, value, first, last)
+    ), times AS (
+        SELECT key, min(found.first) AS first, max(found.last) AS last FROM (
+            SELECT key,
+                (SELECT min(occurred_at) FROM audit_auditevent WHERE {where}
+                 AND occurred_at >= first AND occurred_at < first + interval '1 day') AS first,
+                (SELECT max(occurred_at) FROM audit_auditevent WHERE {where}
+                 AND occurred_at >= last AND occurred_at < last + interval '1 day') AS last
+            FROM groups) AS found
+        GROUP BY key
+    ), users AS (
+        SELECT key, count(user_id) AS users, sum(events)::bigint AS users_of FROM (
+            SELECT key, user_id, count(*) AS events FROM ({newest}) AS newest
+            JOIN groups ON groups.value = {value} GROUP BY key, user_id) AS of_user
+        GROUP BY key
+    )
+    SELECT key, first, last, coalesce(users, 0), coalesce(users_of, 0)
+    FROM times LEFT JOIN users USING (key)
 """
 _OF_DAY = "occurred_at >= value AND occurred_at < value + interval '1 day'"
 
 
-def _timed(counted: Countable, field: str, rows: list[_Row], using: str = "default") -> list[_Row]:
-    """The same rows with the times of their first and last events."""
-    if not rows:
-        return []
+def _look_closer(
+    asked: _Asked,
+    counted: Countable,
+    groups: dict[Any, Group],
+    members: list[tuple[Any, ...]],
+    using: str = "default",
+) -> None:
+    """Find the moments of the groups' first and last events, and the users of the newest.
+
+    A member is a group's key, one of its values, and the days of that value's first and last event.
+    """
+    if not members:
+        return
+    field = TOP[asked.group_by]
     is_day = field == "occurred_at"
-    asked, values = conditions(AuditEvent, _in_range(counted), using)
-    query = _TIMES.format(
-        where=f"{_OF_DAY if is_day else f'{field} = value'} AND {asked}",
+    where, values = conditions(AuditEvent, _in_range(counted), using)
+    newest = asked.chosen.events().values(field, "user_id")[:COUNTED].query
+    sql, parameters = newest.sql_with_params()
+    query = _CLOSER.format(
         type="timestamptz" if is_day else "text",
+        where=f"{_OF_DAY if is_day else f'{field} = value'} AND {where}",
+        newest=sql,
+        value=DAY_OF_START.replace("start", field) if is_day else field,
     )
     with connections[using].cursor() as cursor:
-        cursor.execute(query, [*values, *values, *map(list, zip(*rows, strict=True))])
-        return [_Row(*row) for row in cursor.fetchall()]
+        columns = map(list, zip(*members, strict=True))
+        cursor.execute(query, [*columns, *values, *values, *parameters])
+        for key, first, last, users, users_of in cursor.fetchall():
+            group = groups[key]
+            group.first, group.last, group.users, group.users_of = first, last, users, users_of
 
 
 def _in_range(counted: Countable) -> Q:
     """The whole filter, for events."""
     ends = {"occurred_at__gte": counted.start, "occurred_at__lt": counted.end}
     return counted.where & Q(**{name: at for name, at in ends.items() if at is not None})
-
-
-# --- of the newest -------------------------------------------------------------------------------
-
-_NEWEST = """
-    SELECT {field}, count(*), count(*) FILTER (WHERE outcome = 'failure'),
-           min(occurred_at), max(occurred_at), sum(count(*)) OVER ()
-    FROM ({newest}) AS newest GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %s
-"""
-
-
-def _of_newest(
-    chosen: AuditEventFilter, field: str, limit: int | None, using: str = "default"
-) -> tuple[list[_Row], int]:
-    """The largest groups among the newest events, and how many events were looked at."""
-    columns = dict.fromkeys([field, "outcome", "occurred_at"])
-    newest = chosen.events().values(*columns)[: GROUPED + 1]
-    sql, parameters = newest.query.sql_with_params()
-    group = DAY_OF_START.replace("start", "occurred_at") if field == "occurred_at" else field
-    with connections[using].cursor() as cursor:
-        cursor.execute(_NEWEST.format(field=group, newest=sql), [*parameters, limit])
-        rows = cursor.fetchall()
-    return [_Row(*row[:5]) for row in rows], int(rows[0][5]) if rows else 0

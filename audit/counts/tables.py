@@ -39,22 +39,23 @@ def split(whole: Range, unit: timedelta) -> tuple[Range, list[Range]]:
         start = whole.start and _ceil(whole.start, unit)
     except OverflowError:  # in the last hour of the year 9999
         return Range(whole.start, whole.start), [whole]
-    inner = Range(start, whole.end and _floor(whole.end, unit))
+    inner = Range(start, whole.end and floor(whole.end, unit))
     if inner.is_empty:
         return inner, [whole]
     rest = [Range(whole.start, inner.start), Range(inner.end, whole.end)]
     return inner, [one for one in rest if one.start is not one.end and not one.is_empty]
 
 
-def _floor(at: datetime, unit: timedelta) -> datetime:
+def floor(at: datetime, unit: timedelta) -> datetime:
+    """The begin of the hour or day (UTC) in which a moment lies."""
     at = at.astimezone(UTC)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + (at - midnight) // unit * unit
 
 
 def _ceil(at: datetime, unit: timedelta) -> datetime:
-    floor = _floor(at, unit)
-    return floor if floor == at else floor + unit
+    begin = floor(at, unit)
+    return begin if begin == at else begin + unit
 
 
 # --- the statement -------------------------------------------------------------------------------
