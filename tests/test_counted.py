@@ -7,6 +7,7 @@ from itertools import pairwise, product
 from random import Random
 
 import pytest
+from django.db.models.expressions import RawSQL
 from django.http import QueryDict
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -268,3 +269,13 @@ def test_a_range_is_its_whole_units_and_what_is_left_of_it(start, end, unit):
         assert pieces[-1].end == end
         assert all(a.end == b.start for a, b in pairwise(pieces))
     assert all(one.end - one.start < 2 * unit for one in rest if not one.is_empty)
+
+
+def test_counting_that_takes_too_long_is_broken_off(events, monkeypatch):
+    asked = chosen("user_id=ada")
+    assert counts.exact_within(asked, timedelta(seconds=30)) == asked.events().count()
+    slow = AuditEvent.objects.annotate(slept=RawSQL("pg_sleep(0.2)", [])).exclude(slept=None)
+    monkeypatch.setattr(asked, "events", lambda: slow)
+    with pytest.raises(counts.TookTooLong):
+        counts.exact_within(asked, timedelta(milliseconds=50))
+    assert chosen("user_id=eve").events().count(), "the connection goes on"

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, enums
 from audit.admin import live, saved_views, seal, stories
+from audit.admin.counting import count_page
 from audit.admin.event_list import list_page
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
 from audit.downloads import csv_download
@@ -56,6 +57,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             path("<uuid:event_id>/verify/", view(self.verify_view), name="verify_event"),
             path("<uuid:event_id>.tlog-proof", proof, {"of": seal.proof_file}, name="event_proof"),
             path("<uuid:event_id>.entry", proof, {"of": seal.entry_file}, name="event_entry"),
+            path("count/", view(count_page), {"site": self.admin_site}, name="count_events"),
             path("newer/", require_safe(view(live.newer)), name="newer_events"),
             path("views/", view(saved_views.save), name="save_view"),
             path("views/<int:view_id>/", view(saved_views.change), name="change_view"),
