@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,15 @@ class Receipt:
     warnings: tuple[wire.Warning, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch of checked events and the rows that they become, in their order."""
+
+    batch: Batch
+    events: Sequence[wire.Event]
+    rows: dict[UUID, Row]
+
+
 class Rejected(ValueError):
     """Nothing of the batch was stored. `faults` name each bad row by its index."""
 
@@ -78,6 +88,21 @@ def ingest(
     is asking, never from the row. A `clock` of one's own is for demos and tests only.
     Raises `Rejected` where a row is refused and `Conflict` where an id is taken.
     """
+    return _store(prepare(rows, source=source, key=key, clock=clock, using=using))
+
+
+def prepare(
+    rows: Iterable[Any],
+    *,
+    source: str,
+    key: str = "",
+    clock: Clock = now,
+    using: str = "default",
+) -> Prepared:
+    """All that can be done for `ingest` without the database, but for the log's `origin`.
+
+    Raises `Rejected`, and `Conflict` where one id stands for two contents in the batch.
+    """
     _require_own_clock_in_demo(clock)
     at = clock()
     events = read_all(rows)
@@ -85,7 +110,18 @@ def ingest(
     _refuse_far_ids(events, at)
     batch = Batch(at=at, source=source, key=key, origin=origin(using), using=using)
     assign_ids(events, at)
-    return _store(batch, events)
+    _refuse_duplicates(events)
+    return Prepared(batch, events, _rows(batch, events))
+
+
+def store_new(batch: Batch, rows: Collection[Row]) -> None:
+    """Store rows of which none is stored yet, in a transaction.
+
+    Raises `IntegrityError` where one is: then nothing was stored.
+    """
+    _ensure_partitions(batch, (row.id for row in rows))
+    with transaction.atomic(using=batch.using):
+        write_rows(batch, sorted(rows, key=attrgetter("id")))
 
 
 def read_all(rows: Iterable[Any]) -> list[wire.Event]:
@@ -192,20 +228,17 @@ def _milliseconds(at: datetime) -> int:
 # --- into the database -------------------------------------------------------------------------
 
 
-def _store(batch: Batch, events: Sequence[wire.Event]) -> list[Receipt]:
+def _store(prepared: Prepared) -> list[Receipt]:
     """Store the events that are not stored yet; answer the others as they were answered first.
 
     That some are stored already is found out by the primary key alone, so that a batch of new
     events pays nothing for it. Rows go in by id: two batches that overlap wait, never deadlock.
     """
-    _ensure_partitions(batch, events)
-    _refuse_duplicates(events)
-    rows = _rows(batch, events)
+    batch, events, rows = prepared.batch, prepared.events, prepared.rows
     stored: dict[UUID, AuditEvent] = {}
     for _ in range(_RETRIES):
         try:
-            with transaction.atomic(using=batch.using):
-                write_rows(batch, [rows[id_] for id_ in sorted(rows.keys() - stored.keys())])
+            store_new(batch, [row for id_, row in rows.items() if id_ not in stored])
         except IntegrityError:
             stored |= _stored(batch, rows)
             _refuse_conflicts(batch, events, stored)
@@ -229,9 +262,9 @@ def _rows(batch: Batch, events: Sequence[wire.Event]) -> dict[UUID, Row]:
     return rows
 
 
-def _ensure_partitions(batch: Batch, events: Iterable[wire.Event]) -> None:
+def _ensure_partitions(batch: Batch, ids: Iterable[UUID]) -> None:
     """Have the months' partitions made where this process has not seen them yet."""
-    months = {partitions.month_of(event.id) for event in events if event.id}
+    months = {partitions.month_of(id_) for id_ in ids}
     database = connections[batch.using].settings_dict["NAME"]
     if missing := {(database, month) for month in months} - _seen_partitions:
         partitions.ensure(connections[batch.using], sorted(month for _, month in missing))

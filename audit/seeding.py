@@ -22,7 +22,7 @@ from django.db import connections
 
 from audit.ingest import Clock, ingest
 from audit.models import AuditEvent
-from audit.samples import SOURCES, Sample, sample_events
+from audit.samples import SOURCES, Sample, cast_of, sample_events
 
 SEED = 20_261_124
 
@@ -70,8 +70,9 @@ def store(count: int, *, end: datetime) -> Generator[int, None, None]:
     was stored stays. Raises what a process raised, and `BrokenProcessPool` where one was killed.
     """
     connections.close_all()  # a connection cannot be shared with a fork
+    cast_of(SEED, people(count))  # all processes have it then
     stored, processes = 0, os.cpu_count() or 1
-    with ProcessPoolExecutor(processes, get_context("fork"), _begin_process) as pool:
+    with ProcessPoolExecutor(processes, get_context("fork"), begin_process) as pool:
         filling = {pool.submit(fill, piece) for piece in cut(count, end)}
         try:
             while filling:
@@ -150,8 +151,8 @@ def spooled(samples: Iterable[Sample], spool: timedelta) -> Iterator[Batch]:
 by_source = attrgetter("source")
 
 
-def _begin_process() -> None:
-    """Leave Ctrl-C to the process that started this one: it ends us."""
+def begin_process() -> None:
+    """For a process of a pool: leave Ctrl-C to the process that started this one, and be quick."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Events hold no cycles: looking for some is a tenth of all work.

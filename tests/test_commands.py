@@ -101,6 +101,28 @@ def test_an_endless_line_is_passed_over(file: Any, monkeypatch: pytest.MonkeyPat
     assert [line.split(":")[0] for line in lines[1:]] == ["  line 2", "  line 3, /action"]
 
 
+def test_every_batch_says_what_is_wrong_with_it(file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_events, "LONGEST_LINE", 100)
+    monkeypatch.setattr(load_events, "BATCH", 1)
+    with pytest.raises(CommandError) as error:
+        run("load_events", file(*[GOOD] * 9, "x" * 350, "{}", *[GOOD] * 9))
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["  line 10", "  line 11, /action"]
+    assert not written().exists()
+
+
+def test_a_file_that_is_stored_already_changes_nothing(
+    file: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_events, "BATCH", 2)
+    numbers = range(int(now().timestamp() * 1000) << 80 | 0x7 << 76 | 0b10 << 62, 2**128)[:5]
+    lines = [json.dumps({"id": str(UUID(int=n)), "action": "user_logout"}) for n in numbers]
+    for _ in range(2):
+        out, _ = run("load_events", file(*lines))
+        assert out.startswith("stored 5 events")
+    assert written().count() == 5
+
+
 def test_an_id_that_is_taken_names_its_line(file: Any) -> None:
     id = str(UUID(int=int(now().timestamp() * 1000) << 80 | 0x7 << 76 | 0b10 << 62 | 4711))
     ingest([{"id": id, "action": "user_logout", "user_id": "ada"}], source="load-events")

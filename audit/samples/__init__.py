@@ -6,6 +6,6 @@ invented (example.com, RFC 2606) or reserved for documentation (RFC 5737, RFC 38
 """
 
 from audit.samples.people import SOURCES
-from audit.samples.stream import Sample, sample_events
+from audit.samples.stream import Sample, cast_of, sample_events
 
-__all__ = ["SOURCES", "Sample", "sample_events"]
+__all__ = ["SOURCES", "Sample", "cast_of", "sample_events"]

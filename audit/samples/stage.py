@@ -65,7 +65,7 @@ class Stage:
         variant = self._variant(plot, action)
         fields = self._fields(plot.resource, variant[0].context, scene.facts) | scene.fields
         if len(variant) > 1:
-            fields["correlation_id"] = f"{self.random.getrandbits(64):016x}"
+            fields["correlation_id"] = f"{self.random.getrandbits(48):012x}"
             if random() < OPEN_SHARE and not action:
                 variant = variant[:1]
         source = "api-gateway" if operation in operations.GATEWAY else scene.source
@@ -92,17 +92,17 @@ class Stage:
 
     def _fields(self, resource: str, context: Facts, facts: Facts) -> dict[str, Any]:
         """What an operation's events share besides the scene's fields."""
-        bits = self.random.getrandbits(56)
+        bits = self.random.getrandbits(48)  # no identifier is as long as a card number
         if fact := operations.RESOURCE_FACTS.get(resource):
             resource_id = facts[fact]
         elif key := operations.RESOURCE_KEYS.get(resource):
             resource_id = context[key]
         else:
-            resource_id = f"{resource}-{bits >> 40}"
+            resource_id = f"{resource}-{bits >> 32}"
         return {
             "resource_type": resource,
             "resource_id": resource_id,
-            "request_id": f"req-{bits:014x}",
+            "request_id": f"req-{bits:012x}",
         }
 
     # --- what usually happens ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
 from operator import itemgetter
 from random import Random
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from audit.enums import ACTIONS, AuditAction, Phase
 from audit.samples import stories
 from audit.samples.facts import UNKNOWN
-from audit.samples.people import SOURCES, USERS, make_cast
+from audit.samples.people import SOURCES, USERS, Cast, make_cast
 from audit.samples.stage import DAY, HOUR, Stage
 
 PEOPLE = (
@@ -69,15 +69,18 @@ def sample_events(
     """
     if start >= end:
         raise ValueError("the sample events need an end that is later than their start")
-    random = Random(seed)  # noqa: S311  # it has to be the same every time
-    cast = make_cast(random, people)
-    if part:
-        random = Random(f"{seed}/{part}")  # noqa: S311
+    random = Random(f"{seed}/{part}")  # noqa: S311  # it has to be the same every time
     length = (end - start) // timedelta(microseconds=1)
-    stage = Stage(random, cast, count=count, end=length)
+    stage = Stage(random, cast_of(seed, people), count=count, end=length)
     begin = start.astimezone(UTC)
     plan = list(_plan(stage, count, begin)) if is_eventful else []
     return _dressed(_played(stage, count, begin, plan), begin, random)
+
+
+@lru_cache(maxsize=1)
+def cast_of(seed: int, people: int) -> Cast:
+    """Everybody who takes part in the events of a seed: made once a process, and before a fork."""
+    return make_cast(Random(seed), people)  # noqa: S311
 
 
 Played = tuple[int, str, dict[str, Any]]

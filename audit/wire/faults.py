@@ -29,8 +29,11 @@ class Unreadable(ValueError):
     """A body or a row that is refused, with all its faults."""
 
     def __init__(self, *faults: Fault) -> None:
-        super().__init__("; ".join(fault.detail for fault in faults))
+        super().__init__(*faults)
         self.faults = faults
+
+    def __str__(self) -> str:
+        return "; ".join(fault.detail for fault in self.faults)
 
 
 def escaped(name: str) -> str:

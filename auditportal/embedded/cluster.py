@@ -45,6 +45,7 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "max_connections": "100",
     "shared_buffers": "256MB",  # suits two cores and 2 to 4 GB
+    "max_wal_size": "4GB",  # each checkpoint makes the next writes larger
 }
 
 

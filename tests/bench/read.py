@@ -26,6 +26,9 @@ RUNS = 100
 STOCK_RUNS, STOCK_SECONDS = 20, 60
 """How often a stock page is asked for, and for how long at most: some take most of a minute."""
 
+MOST_RECORDED = 10_000
+"""How many events the requests record at most: more are the data themselves, just loaded."""
+
 LIST = "/admin/audit/auditevent/"
 STOCK = "/stock/audit/auditevent/"
 
@@ -99,7 +102,7 @@ def _follow() -> None:
     for name, work in tasks.FOLLOWERS.items():
         while count := follow(name, work):
             done += count
-    if done:
+    if done > MOST_RECORDED:
         with connections["owner"].cursor() as cursor:
             cursor.execute("VACUUM ANALYZE")
 
@@ -168,14 +171,12 @@ def _pages() -> list[Page]:
 
 def _somebody() -> tuple[str, str]:
     """A user as others are, and the e-mail address of one who hardly ever comes."""
-    from random import Random
-
     from audit import seeding
     from audit.models import AuditEvent
-    from audit.samples.people import make_cast
+    from audit.samples import cast_of
 
     size = AuditEvent.objects.order_by().values("id")[: 10**9].count()
-    users = make_cast(Random(seeding.SEED), seeding.people(size)).users
+    users = cast_of(seeding.SEED, seeding.people(size)).users
     return users[len(users) // 2].user_id, users[-1].email
 
 
