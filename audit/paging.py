@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -13,6 +15,8 @@ from django.db.models import Q, QuerySet
 from audit.canonical import time_text
 from audit.models import AuditEvent
 from audit.periods import Moment
+
+Row = TypeVar("Row", covariant=True)
 
 _CURSOR = re.compile(r"(?P<way>[<>])(?P<at>[0-9T:.-]+Z)/(?P<id>[0-9a-f-]{36})", re.ASCII)
 
@@ -33,14 +37,21 @@ class Page:
     newer: str | None
 
 
-def page(events: QuerySet[AuditEvent], size: int, cursor: str = "") -> Page:
-    """One page of events that are ordered newest first. Raises `BadCursor`."""
+def page(
+    events: QuerySet[AuditEvent], size: int, cursor: str = "", *besides: QuerySet[AuditEvent]
+) -> Page:
+    """One page of events that are ordered newest first, `besides` among them; see `first`.
+
+    Raises `BadCursor`.
+    """
     way, at, event_id = _read(cursor) if cursor else ("", None, None)
+    parts = [events, *besides]
     if way == ">":
-        found = list(_beyond(events, "gt", at, event_id).reverse()[: size + 1])
+        newer = [_beyond(part, "gt", at, event_id) for part in parts]
+        found = list(first(newer, size + 1, ascending=True))
     else:
-        beyond = _beyond(events, "lt", at, event_id) if way else events
-        found = list(beyond[: size + 1])
+        older = [_beyond(part, "lt", at, event_id) for part in parts] if way else parts
+        found = list(first(older, size + 1))
     more, found = len(found) > size, found[:size]
     if way == ">":
         found.reverse()
@@ -50,6 +61,18 @@ def page(events: QuerySet[AuditEvent], size: int, cursor: str = "") -> Page:
         older=_write("<", found[-1]) if found and has_older else None,
         newer=_write(">", found[0]) if found and has_newer else None,
     )
+
+
+def first(
+    parts: Sequence[QuerySet[AuditEvent, Row]], count: int, *, ascending: bool = False
+) -> QuerySet[AuditEvent, Row]:
+    """The newest, or oldest, events of several querysets of which each is served by its own index.
+
+    No event may be in two of them. In one statement; what it reads is bounded by `count`.
+    """
+    order = ["occurred_at", "id"] if ascending else ["-occurred_at", "-id"]
+    one, *others = (part.order_by(*order)[:count] for part in parts)
+    return one.union(*others, all=True).order_by(*order)[:count] if others else one
 
 
 def _beyond(

@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from audit import paging
 from audit.ingest import now
 from audit.matching import HALVES, WINDOW
 from audit.models import AuditEvent, Pair, Unpaired
@@ -42,7 +45,17 @@ class Line:
         return self.event.occurred_at - self.attempt.occurred_at if self.attempt else None
 
 
-def lines(events: Sequence[AuditEvent], story: QuerySet[AuditEvent]) -> list[Line]:
+Story = Sequence[QuerySet[AuditEvent]]
+"""The events of a story; where two indexes serve it, in parts that have none in common."""
+
+
+def of_user(user_id: str, done: QuerySet[AuditEvent]) -> Story:
+    """What a user has `done`, and what others did to them."""
+    suffered = AuditEvent.objects.filter(subject_id=user_id).exclude(user_id=user_id)
+    return [done, suffered]
+
+
+def lines(events: Sequence[AuditEvent], story: Story) -> list[Line]:
     """The events of a story's page, in their order, as lines.
 
     A pair stands where its outcome is, or its attempt where the outcome is no part of the story.
@@ -53,7 +66,7 @@ def lines(events: Sequence[AuditEvent], story: QuerySet[AuditEvent]) -> list[Lin
 class _Telling:
     """What has to be known of a page's events to tell them."""
 
-    def __init__(self, events: Sequence[AuditEvent], story: QuerySet[AuditEvent]) -> None:
+    def __init__(self, events: Sequence[AuditEvent], story: Story) -> None:
         self._events = events
         ids = [event.pk for event in events if event.action in HALVES]
         pairs = list(Pair.objects.filter(Q(attempt__in=ids) | Q(outcome__in=ids))) if ids else []
@@ -67,7 +80,9 @@ class _Telling:
         beyond = self._pairs.keys() - shown.keys()
         self._by_id = shown | (AuditEvent.objects.in_bulk(beyond) if beyond else {})
         outcomes = {pair.outcome_id for pair in pairs} & beyond
-        elsewhere = story.filter(pk__in=outcomes).order_by().values_list("pk", flat=True)
+        elsewhere = (
+            reduce(or_, story).filter(pk__in=outcomes).order_by().values_list("pk", flat=True)
+        )
         self._told: set[UUID] = set(elsewhere) if outcomes else set()
         self._told |= shown.keys()
 
@@ -114,14 +129,17 @@ class Summary:
     addresses: list[tuple[str, int]]
 
 
-def summary(story: QuerySet[AuditEvent]) -> Summary:
-    """What stands out in a story that is ordered newest first."""
-    rows: list[Any] = list(
-        story.values_list("occurred_at", "outcome", "source", "user_id", "ip_address")[: KNOWN + 1]
-    )
+def summary(story: Story) -> Summary:
+    """What stands out in a story."""
+    columns = ("occurred_at", "id", "outcome", "source", "user_id", "ip_address")
+    newest = paging.first([part.values_list(*columns) for part in story], KNOWN + 1)
+    rows: list[Any] = list(newest)
     is_exact, rows = len(rows) <= KNOWN, rows[:KNOWN]
-    times, outcomes, *names = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    first = times[-1:] if is_exact else story.reverse().values_list("occurred_at", flat=True)[:1]
+    times, _, outcomes, *names = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    first = list(times[-1:])
+    if not is_exact:
+        oldest = [part.values_list("occurred_at", "id") for part in story]
+        first = [at for at, _ in paging.first(oldest, 1, ascending=True)]
     sources, users, addresses = (
         Counter(name for name in column if name).most_common(MOST_NAMES) for column in names
     )

@@ -8,7 +8,7 @@ from django.db import connection, connections
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
-from audit import counts, paging, searching, seeding
+from audit import counts, paging, searching, seeding, stories
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
 
@@ -80,6 +80,15 @@ def test_a_page_far_back_is_served_by_the_same_index(filled):
         last = page.events[-1]
         plan = explained(paging._beyond(events, "lt", last.occurred_at, last.id)[: PAGE + 1])
         assert scanned_whole(plan) == [], query
+
+
+def test_what_was_done_to_somebody_is_served_by_an_index(filled):
+    somebody = AuditEvent.objects.exclude(subject_id=None).values_list("subject_id").first()[0]
+    of_user = AuditEventFilter(QueryDict(f"user_id={somebody}")).events()
+    plan = explained(paging.first(stories.of_user(somebody, of_user), PAGE + 1))
+    assert scanned_whole(plan) == []
+    assert any("subject_id_occurred_at_id" in index for index in used(plan))
+    assert any("user_id_occurred_at_id" in index for index in used(plan))
 
 
 def test_groups_are_found_without_reading_all_events(filled, monkeypatch):

@@ -60,7 +60,7 @@ def client(own_database):
 
 def story(**filters):
     events = AuditEventFilter(query_dict(filters)).events()
-    return stories.lines(list(events), events), stories.summary(events)
+    return stories.lines(list(events), [events]), stories.summary([events])
 
 
 def query_dict(filters):
@@ -115,7 +115,7 @@ def test_a_pair_is_told_once_over_several_pages():
          *(sign_in(10 + n, correlation_id=f"c{n}") for n in range(3)))  # fmt: skip
     events = AuditEventFilter(query_dict({"user_id": "u-1"})).events()
     pages = [list(events[n : n + 2]) for n in (0, 2, 4)]
-    lines = [line for one in pages for line in stories.lines(one, events)]
+    lines = [line for one in pages for line in stories.lines(one, [events])]
     assert len(lines) == 3
     assert all(line.attempt for line in lines)
 
@@ -253,6 +253,88 @@ def test_pages_lead_to_older_and_newer_ones(client, monkeypatch):
     assert "Newer" in seen(second).text
 
 
+# --- what others did to a user -----------------------------------------------------------------
+
+
+def suspended(seconds, **fields):
+    return {
+        "action": "admin_user_suspended", "occurred_at": at(seconds), "user_id": "boss",
+        "subject_id": "u-1", "context": {},
+    } | fields  # fmt: skip
+
+
+def test_a_users_story_tells_what_was_done_to_them_in_its_place(client):
+    told(
+        sign_in(0),
+        suspended(1),
+        sign_in(2),
+        suspended(3, user_id="u-1"),
+        suspended(4, subject_id="u-2"),
+    )
+    answer = page(client, user_id="u-1")
+    lines = [line for _, of_day in answer.context["days"] for line in of_day]
+    assert [line["event"].occurred_at.second for line in lines] == [3, 2, 1, 0]
+    assert answer.context["summary"].count == 4
+    assert seen(answer).text.count("done to this user") == 1
+    assert "Done to them by boss" in seen(answer).text
+    assert seen(page(client, user_id="boss")).text.count("User account suspended") == 2
+
+
+def test_a_story_in_two_parts_is_paged_as_one(client, monkeypatch):
+    monkeypatch.setattr("audit.admin.stories.PAGE_SIZE", 4)
+    told(*(suspended(n) if n % 3 else sign_in(n, correlation_id=f"c{n}") for n in range(10)))
+
+    def seconds(answer):
+        days = answer.context["days"]
+        return [line["event"].occurred_at.second for _, of_day in days for line in of_day]
+
+    pages = [page(client, user_id="u-1")]
+    while older := pages[-1].context["older_url"]:
+        pages.append(client.get(older))
+    assert [seconds(one) for one in pages] == [[9, 8, 7, 6], [5, 4, 3, 2], [1, 0]]
+    newer = client.get(pages[-1].context["newer_url"])
+    assert seconds(newer) == [5, 4, 3, 2]
+
+
+def test_the_summary_of_two_parts_knows_the_first_and_the_last_of_both(monkeypatch):
+    told(suspended(0), sign_in(1), sign_in(2), suspended(3))
+    parts = stories.of_user("u-1", AuditEventFilter(query_dict({"user_id": "u-1"})).events())
+    for known, count in ((2_000, 4), (2, 2)):
+        monkeypatch.setattr(stories, "KNOWN", known)
+        summary = stories.summary(parts)
+        assert (summary.count, summary.is_exact) == (count, known > 4)
+        assert (summary.first, summary.last) == (NOON, NOON + timedelta(seconds=3))
+
+
+# --- an event's own page -----------------------------------------------------------------------
+
+
+def test_an_events_timeline_has_a_line_for_each_pair(client):
+    a, o, alone = told(
+        sign_in(0, "attempted", correlation_id="c"),
+        sign_in(2.5, correlation_id="c"),
+        {"action": "data_viewed", "occurred_at": at(3), "correlation_id": "c", "context": {}},
+    )
+    for id, says in ((o, "this event"), (a, "2.5 s after this event, its attempt"), (alone, "")):
+        answer = client.get(f"{LIST}{id}/")
+        assert [line["event"].pk for line in answer.context["timeline"]] == [o, alone]
+        assert says in seen(answer).text
+        assert seen(answer).html.count('aria-current="true"') == 2, "the line, and the navigation"
+    assert seen(client.get(f"{LIST}{o}/")).hrefs(f"{LIST}{a}/")
+
+
+def test_an_inferred_pair_and_an_open_attempt_are_told_on_the_events_page(client):
+    a, o = told(sign_in(0, "attempted"), sign_in(1))
+    for id in (a, o):
+        text = seen(client.get(f"{LIST}{id}/")).text
+        assert "Attempt and outcome" in text
+        assert "No correlation id joins these two" in text
+    [waits] = told(sign_in(60, "attempted", user_id="u-9"))
+    assert "Nothing has said within 15 minutes" in seen(client.get(f"{LIST}{waits}/")).text
+    [single] = told({"action": "data_viewed", "context": {}})
+    assert "Attempt and outcome" not in seen(client.get(f"{LIST}{single}/")).text
+
+
 # --- what it costs -----------------------------------------------------------------------------
 
 
@@ -267,6 +349,7 @@ def fill():
                 ip_address=f"198.51.{n % 100}.{n % 250}",
                 correlation_id=f"c-{n // 2}",
                 resource_id=f"r-{n % 300}",
+                subject_id=f"u-{n % 300}" if n % 5 else None,
                 resource_type="session" if n % 3 else "account",
             )
             for n in range(3_000)

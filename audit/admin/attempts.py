@@ -64,7 +64,7 @@ def _found(request: HttpRequest) -> dict[str, Any]:
         raise BadFilter({"attempt": ["is the one filter of this page; the list takes them all"]})
     [(_, state)] = filters
     page = paging.page(events, PAGE_SIZE, request.GET.get("cursor", ""))
-    summary, at = stories.summary(events), now()
+    summary, at = stories.summary([events]), now()
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": urlencode(filters), "count": summary.count},

@@ -26,6 +26,7 @@ from audit.filters import AuditEventFilter, BadFilter
 from audit.ledger.evidence import Checked
 from audit.models import AuditEvent
 from audit.recorder import audit
+from audit.stories import lines
 
 TIMELINE = 100
 """How many events of one correlation id an event's page shows."""
@@ -104,7 +105,7 @@ class AuditEventAdmin(admin.ModelAdmin):
         self, request: HttpRequest, event: AuditEvent, checked: Checked | None = None
     ) -> HttpResponse:
         _record_view(event.pk)
-        timeline = _timeline(event)
+        timeline, goes_on = _timeline(event)
         context = self.admin_site.each_context(request) | {
             "title": event.definition.label,
             "opts": self.opts,
@@ -113,8 +114,8 @@ class AuditEventAdmin(admin.ModelAdmin):
             "fields": all_fields(event),
             "context_rows": context_rows(event),
             "stories": stories.of_event(event),
-            "timeline": timeline[:TIMELINE],
-            "timeline_goes_on": len(timeline) > TIMELINE,
+            "timeline": timeline,
+            "timeline_goes_on": goes_on and TIMELINE,
             "timeline_url": events_url([("correlation_id", event.correlation_id or "")]),
             **seal.section(event, checked),
         }
@@ -219,9 +220,15 @@ def _absent(key: enums.ContextKey, event: AuditEvent) -> str:
     return "optional" if key.conditional else "missing"
 
 
-def _timeline(event: AuditEvent) -> list[AuditEvent]:
-    """The events of its correlation id, oldest first, and one more than are shown."""
+def _timeline(event: AuditEvent) -> tuple[list[dict[str, Any]], bool]:
+    """What happened under its correlation id, oldest first, and whether there is more of it.
+
+    Without one, the event with its other half, if that was inferred; else nothing.
+    """
     if not event.correlation_id:
-        return []
+        alone = lines([event], [AuditEvent.objects.none()])
+        return [stories.shown(line) for line in alone if line.attempt or line.state], False
     same = AuditEvent.objects.filter(correlation_id=event.correlation_id)
-    return list(same.order_by("occurred_at", "id")[: TIMELINE + 1])
+    events = list(same.order_by("occurred_at", "id")[: TIMELINE + 1])
+    told = lines(events[:TIMELINE], [same])
+    return [stories.shown(line) for line in told], len(events) > TIMELINE

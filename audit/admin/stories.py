@@ -78,8 +78,9 @@ def _told(request: HttpRequest, chosen: AuditEventFilter, zone: tzinfo) -> dict[
     filters = chosen.given()
     kind, value = _subject(filters)
     cursor = request.GET.get("cursor", "")
-    page = paging.page(events, PAGE_SIZE, cursor)
-    summary = stories.summary(events)
+    story = stories.of_user(value, events) if kind == "user_id" else [events]
+    page = paging.page(story[0], PAGE_SIZE, cursor, *story[1:])
+    summary = stories.summary(story)
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": urlencode(filters), "count": summary.count},
@@ -90,8 +91,8 @@ def _told(request: HttpRequest, chosen: AuditEventFilter, zone: tzinfo) -> dict[
         "kind_label": KINDS[kind],
         "value": value,
         "summary": summary,
-        "related": list(_related(kind, summary)),
-        "days": list(_days(stories.lines(page.events, events), zone)),
+        "related": list(_related(kind, value, summary)),
+        "days": list(_days(stories.lines(page.events, story), zone)),
         "told": len(page.events),
         "list_url": events_url(filters),
         "failures_url": events_url([*filters, ("outcome", "failure")]),
@@ -110,18 +111,21 @@ def _subject(filters: Pairs) -> tuple[str, str]:
     return found[0]
 
 
-def _related(kind: str, summary: stories.Summary) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _related(
+    kind: str, subject: str, summary: stories.Summary
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Who and what else stands in the story, each with the address of its own story."""
     for label, name, values in (
-        ("Users", "user_id", summary.users),
+        ("Done to them by" if kind == "user_id" else "Users", "user_id", summary.users),
         ("Addresses", "ip", summary.addresses),
     ):
-        if name != kind and values:
+        others = [(value, count) for value, count in values if (name, value) != (kind, subject)]
+        if others:
             yield (
                 label,
                 [
                     {"value": value, "count": count, "url": story_url(name, value)}
-                    for value, count in values
+                    for value, count in others
                 ],
             )
 
@@ -134,10 +138,11 @@ def _days(
 ) -> Iterator[tuple[date, list[dict[str, Any]]]]:
     """The lines under the days on which they happened, where somebody reads them."""
     for day, of_day in groupby(lines, lambda line: line.event.occurred_at.astimezone(zone).date()):
-        yield day, [_shown(line) for line in of_day]
+        yield day, [shown(line) for line in of_day]
 
 
-def _shown(line: stories.Line) -> dict[str, Any]:
+def shown(line: stories.Line) -> dict[str, Any]:
+    """A line as templates write it."""
     return {
         "event": line.event,
         "attempt": line.attempt,

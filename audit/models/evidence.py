@@ -77,6 +77,12 @@ class AuditEvent(models.Model):
             models.Index(fields=["action", "occurred_at", "id"], name="event_action"),
             models.Index(fields=["source", "occurred_at", "id"], name="event_source"),
             models.Index(fields=["user_id", "occurred_at", "id"], name="event_user"),
+            # Few events are done to somebody: what it costs at ingest is small.
+            models.Index(
+                fields=["subject_id", "occurred_at", "id"],
+                condition=models.Q(subject_id__isnull=False),
+                name="event_subject",
+            ),
             models.Index(fields=["resource_type", "occurred_at", "id"], name="event_resource_type"),
             models.Index(fields=["resource_id", "occurred_at", "id"], name="event_resource"),
             models.Index(fields=["correlation_id", "occurred_at", "id"], name="event_correlation"),
