@@ -262,6 +262,14 @@ CONTEXT_KEYS = {
     "filter":                _Key("string",  _personal, "the filter as it stood in the URL; it may name people"),
     "count":                 _Key("integer", _plain,    "events it covers"),
     "event_id":              _Key("string",  _plain,    "the event looked at"),
+    "event_ids":             _Key("list",    _plain,    "the events it covers"),
+    "status":                _Key("string",  _plain,    "what the alert is from then on"),
+    "assignee":              _Key("string",  _personal, "whose task it is from then on", "when it was given to somebody"),
+    "exception":             _Key("integer", _plain,    "number of the exception", "when the alert is part of an exception"),
+    "severity":              _Key("string",  _plain,    "how bad it would be", "when it was set"),
+    "due":                   _Key("string",  _plain,    "day until which it is to be closed, as YYYY-MM-DD", "when it was set"),
+    "disposition":           _Key("string",  _plain,    "what the exception turned out to be"),
+    "step":                  _Key("integer", _plain,    "number of the step that was corrected"),
     "format":                _Key("string",  _plain,    "format of the export"),
     "size":                  _Key("integer", _plain,    "bytes written"),
     "tree_size":             _Key("integer", _plain,    "entries in the ledger at that moment"),
@@ -281,7 +289,7 @@ CONTEXT_KEYS = {
     "expires_at":            _Key("string",  _plain,    "when the API key ends, as RFC 3339", "when the API key has an end"),
     "rule":                  _Key("string",  _plain,    "the detection rule"),
     "rule_version":          _Key("integer", _plain,    "its version from now on"),
-    "comment":               _Key("string",  _personal, "why, in the words of who did it"),
+    "comment":               _Key("string",  _personal, "why, in the words of who did it", "when something was said"),
     "is_on":                 _Key("boolean", _plain,    "whether the rule is on"),
     "events_per_minute":     _Key("integer", _plain,    "how many events a minute the API key may send", "when the API key has a limit"),
 }
@@ -525,6 +533,24 @@ class PortalAction(Action):
     PORTAL_LEDGER_VERIFICATION_FAILED = _portal("portal_ledger_verification", "event/failure", "Ledger verification failed", "tree_size verdict=inconsistent|incomplete|…")
     PORTAL_DAY_SIGNED_OFF             = _portal("portal_day_sign_off",        "event/success", "Day signed off",             "day category zone number count tree_size")
     PORTAL_DAY_COUNTERSIGNED          = _portal("portal_day_second_signature", "event/success", "Day signed by a second person", "day category zone number count tree_size")
+    PORTAL_ALERT_VIEWED               = _portal("portal_alert_view",          "event/success", "Alert viewed",               "rule")
+    PORTAL_ALERT_TAKEN                = _portal("portal_alert_taking",        "event/success", "Alert taken into review",    "rule status=in_review")
+    PORTAL_ALERT_PUT_BACK             = _portal("portal_alert_return",        "event/success", "Alert put back",             "rule status=open")
+    PORTAL_ALERT_ASSIGNED             = _portal("portal_alert_assignment",    "event/success", "Alert assigned",             "rule assignee")
+    PORTAL_ALERT_COMMENTED            = _portal("portal_alert_comment",       "event/success", "Comment on an alert",        "rule comment")
+    PORTAL_ALERT_DECIDED              = _portal("portal_alert_decision",      "event/success", "Alert decided",              "rule status=benign|exception comment? exception?")
+    PORTAL_ALERT_REOPENED             = _portal("portal_alert_reopening",     "event/success", "Alert reopened",             "rule status=open comment")
+    PORTAL_EXCEPTION_VIEWED           = _portal("portal_exception_view",      "event/success", "Exception viewed",           "exception")
+    PORTAL_EXCEPTION_OPENED           = _portal("portal_exception_opening",   "event/success", "Exception opened",           "exception severity=low|medium|high assignee due count comment")
+    PORTAL_EXCEPTION_EXTENDED         = _portal("portal_exception_extension", "event/success", "Added to an exception",      "exception count")
+    PORTAL_EXCEPTION_COMMENTED        = _portal("portal_exception_comment",   "event/success", "Comment on an exception",    "exception comment")
+    PORTAL_EXCEPTION_CHANGED          = _portal("portal_exception_change",    "event/success", "Exception changed",          "exception assignee? severity? due? comment?")
+    PORTAL_EXCEPTION_CLOSE_ASKED      = _portal("portal_exception_closing_request", "event/success", "Closing of an exception asked for", "exception disposition=benign|event|incident|rule_change comment")
+    PORTAL_EXCEPTION_CLOSED           = _portal("portal_exception_closing",   "event/success", "Exception closed",           "exception disposition=benign|event|incident|rule_change comment")
+    PORTAL_EXCEPTION_REOPENED         = _portal("portal_exception_reopening", "event/success", "Exception reopened",         "exception comment")
+    PORTAL_EXCEPTION_CORRECTED        = _portal("portal_exception_correction", "event/success", "Words on an exception corrected", "exception step comment")
+    PORTAL_EVENTS_LOOKED_AT           = _portal("portal_events_look",         "event/success", "Events looked at",           "event_ids count")
+    PORTAL_EVENTS_COMMENTED           = _portal("portal_events_comment",      "event/success", "Comment on events",          "event_ids count comment")
     PORTAL_SUBJECT_ERASED             = _portal("portal_subject_erasure",     "event/success", "Person erased",              "count reason:motive=erasure_request|retention_over|…")
     PORTAL_EVENTS_PRUNED              = _portal("portal_event_pruning",       "event/success", "Month of events dropped",    "month count reason:motive=retention_over|…")
     PORTAL_SIGNING_KEY_ROTATED        = _portal("portal_signing_key_rotation", "event/success", "Signing key rotated",       "signing_key from_size")

@@ -24,7 +24,7 @@ from django.db import models
 from django.db.models import F, Q, QuerySet
 from django.http import QueryDict
 
-from audit import canonical, enums, pairing, periods, searching
+from audit import canonical, enums, pairing, periods, reviewed, searching
 from audit.ingest import FUTURE, PAST
 from audit.models import AuditEvent
 
@@ -34,6 +34,9 @@ MAX_VALUES = 200
 MAX_LENGTH = 2_048
 """How long one value may be, in characters."""
 
+
+MOST_DAYS = 31
+"""How long a time a filter by what nobody has done may cover: such events are walked one by one."""
 
 MAX_TOGETHER = 32_768
 """How long all parameters may be together, percent-encoded: a search is recorded as one event."""
@@ -274,11 +277,52 @@ class Countable:
     end: datetime | None
 
 
-class AuditEventFilter(django_filters.FilterSet):
-    """The filters of events, by their names in every URL.
+class UrlFilter(django_filters.FilterSet):
+    """Filters that live in the URL: what is unknown there or bad is an error, never ignored.
 
     `besides` are parameters of the page itself (paging, columns), which filter nothing.
     """
+
+    def __init__(
+        self,
+        data: QueryDict,
+        queryset: QuerySet[Any] | None = None,
+        *,
+        besides: Collection[str] = (),
+    ) -> None:
+        super().__init__(data, queryset)
+        self._unknown = [name for name in data if name not in self.filters and name not in besides]
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """The messages about unknown parameters and bad values, by parameter."""
+        found = {name: [str(text) for text in texts] for name, texts in self.form.errors.items()}
+        for name in self._unknown:
+            found[name[:64]] = [
+                f"there is no such parameter; filters are {', '.join(self.filters)}"
+            ]
+        if not found and len(self.data.urlencode()) > MAX_TOGETHER:
+            found["filters"] = [f"are too long together, at most {MAX_TOGETHER} bytes are taken"]
+        return found
+
+    def kept(self) -> QuerySet[Any]:
+        """What the filter keeps, in no order. Raises `BadFilter`."""
+        if self.problems:
+            raise BadFilter(self.problems)
+        return self.qs
+
+    def given(self) -> list[tuple[str, str]]:
+        """The filters in force as written, in the order of the filters."""
+        return [
+            (name, value)
+            for name in self.filters
+            for value in self.data.getlist(name)
+            if value.strip()
+        ]
+
+
+class AuditEventFilter(UrlFilter):
+    """The filters of events, by their names in every URL."""
 
     category = _choice(partial(field_is, "category"), [c.value for c in enums.Category])
     framework = _choice(framework_is, [f.value for f in enums.Framework])
@@ -292,6 +336,7 @@ class AuditEventFilter(django_filters.FilterSet):
     correlation_id = _text("correlation_id")
     session = AnyOf(session_is)
     attempt = _choice(pairing.attempt_is, pairing.STATES)
+    review = _choice(reviewed.review_is, reviewed.STATES)
     ip = AnyOf(address_within, read=network)
     occurred_after = AnyOf(partial(not_before, "occurred_at"), read=moment)
     occurred_before = AnyOf(partial(not_after, "occurred_at"), read=moment)
@@ -304,29 +349,18 @@ class AuditEventFilter(django_filters.FilterSet):
         model = AuditEvent
         fields: list[str] = []
 
-    def __init__(
-        self,
-        data: QueryDict,
-        queryset: QuerySet[AuditEvent] | None = None,
-        *,
-        besides: Collection[str] = (),
-    ) -> None:
-        super().__init__(data, AuditEvent.objects.all() if queryset is None else queryset)
-        self._unknown = [name for name in data if name not in self.filters and name not in besides]
-
     @property
     def problems(self) -> dict[str, list[str]]:
-        """The messages about unknown parameters and bad values, by parameter."""
-        found = {name: [str(text) for text in texts] for name, texts in self.form.errors.items()}
-        for name in self._unknown:
-            found[name[:64]] = [
-                f"there is no such parameter; filters are {', '.join(self.filters)}"
-            ]
-        if not found and len(self.data.urlencode()) > MAX_TOGETHER:
-            found["filters"] = [f"are too long together, at most {MAX_TOGETHER} bytes are taken"]
+        """And those about times that do not go together, or are missing."""
+        found = super().problems
         for kind in ("occurred", "recorded"):
             if not found and self._turned_round(kind):
                 found[f"{kind}_after"] = [f"lies after {kind}_before"]
+        if not found and self._is_boundless():
+            found["review"] = [
+                f"{reviewed.NOT_LOOKED_AT} is for up to {MOST_DAYS} days: say from when on, by "
+                "occurred_after, and if that is longer ago, until when"
+            ]
         return found
 
     def _turned_round(self, kind: str) -> bool:
@@ -338,11 +372,18 @@ class AuditEventFilter(django_filters.FilterSet):
         # The end of a day or a minute is no part of it; an instant is its own end.
         return first > last or (first == last and all(b.start != last for b in before))
 
+    def _is_boundless(self) -> bool:
+        given = self.form.cleaned_data
+        if reviewed.NOT_LOOKED_AT not in given["review"]:
+            return False
+        now = datetime.now(UTC)
+        after, before = given["occurred_after"], given["occurred_before"]
+        last = max((b.until for b in before), default=now)
+        return not after or last - min(a.start for a in after) > timedelta(days=MOST_DAYS, hours=1)
+
     def events(self) -> QuerySet[AuditEvent]:
         """The events that the filter keeps, newest first. Raises `BadFilter`."""
-        if self.problems:
-            raise BadFilter(self.problems)
-        return self.qs.order_by(F("occurred_at").desc(), F("id").desc())
+        return self.kept().order_by(F("occurred_at").desc(), F("id").desc())
 
     def countable(self) -> Countable | None:
         """The filter for the counts; None where they do not know it. Raises `BadFilter`."""
@@ -367,12 +408,3 @@ class AuditEventFilter(django_filters.FilterSet):
             min((moment.start for moment in after or []), default=None),
             max((moment.until for moment in before or []), default=None),
         )
-
-    def given(self) -> list[tuple[str, str]]:
-        """The filters in force as written, in the order of the filters."""
-        return [
-            (name, value)
-            for name in self.filters
-            for value in self.data.getlist(name)
-            if value.strip()
-        ]

@@ -15,8 +15,10 @@ APPEND_ONLY = [
     EVIDENCE, "audit_leaf", "audit_checkpoint", "audit_cosignature", "audit_logkey",
     "audit_verification", "audit_pruning", "audit_ruleversion", "audit_alertevent",
     "audit_signoff", "audit_secondsignature",
+    "audit_alertstep", "audit_findingstep", "audit_findinglink", "audit_mark",
 ]  # fmt: skip
-"""The tables on which the guard stands; `audit_tile` and `audit_alert` have their own."""
+"""The tables on which the guard stands; `audit_tile`, `audit_alert` and `audit_finding` have their
+own."""
 
 # UPDATE, DELETE and TRUNCATE are granted on evidence only so that it is the guard that answers,
 # in words, rather than a bare 'permission denied'; the guard refuses them to every role, always.
@@ -45,9 +47,15 @@ GRANTS = {
     "audit_pair": WORKER_APPENDS,
     "audit_unpaired": {"web": "SELECT", "worker": "SELECT, INSERT, DELETE"},
     "audit_ruleversion": WEB_APPENDS,
-    "audit_alert": {"web": "SELECT, UPDATE", "worker": "SELECT, INSERT, UPDATE"},
+    "audit_alert": WORKER_KEEPS,
     "audit_alertevent": WORKER_APPENDS,
     "audit_detectionstate": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
+    # Only their steps, by triggers, change alerts and findings.
+    "audit_alertstep": WEB_APPENDS,
+    "audit_finding": WEB_APPENDS,
+    "audit_findingstep": WEB_APPENDS,
+    "audit_findinglink": WEB_APPENDS,
+    "audit_mark": WEB_APPENDS,
     "audit_pruning": READ_ONLY,
     "audit_signoff": WEB_APPENDS,
     "audit_secondsignature": WEB_APPENDS,

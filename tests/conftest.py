@@ -95,6 +95,13 @@ def pytest_sessionfinish() -> None:
         server.leave(settings.AUDITPORTAL_DATA_DIR)
 
 
+@pytest.fixture
+def tables(request: pytest.FixtureRequest) -> None:
+    """The tables for the cast below: those of a database of the test's own, if it has one."""
+    own = "own_database" in request.fixturenames
+    request.getfixturevalue("own_database" if own else "db")
+
+
 # --- staff -------------------------------------------------------------------------------------
 
 
@@ -106,25 +113,25 @@ def _staff(name: str, role: str = "") -> User:
 
 
 @pytest.fixture
-def auditor(db: None) -> User:
+def auditor(tables: None) -> User:
     """Views and exports events."""
     return _staff("auditor", "Auditor")
 
 
 @pytest.fixture
-def reviewer(db: None) -> User:
+def reviewer(tables: None) -> User:
     """Views events."""
     return _staff("reviewer", "Reviewer")
 
 
 @pytest.fixture
-def manager(db: None) -> User:
+def manager(tables: None) -> User:
     """Views and exports events, and hands out API keys."""
     return _staff("manager", "Manager")
 
 
 @pytest.fixture
-def outsider(db: None) -> User:
+def outsider(tables: None) -> User:
     """Signs in as staff and has no role."""
     return _staff("outsider")
 
@@ -162,7 +169,7 @@ class App:
 
 
 @pytest.fixture
-def app(db: None) -> App:
+def app(tables: None) -> App:
     """An application whose key may do everything."""
     return App("payments", [scope.value for scope in Scope])
 
@@ -181,7 +188,7 @@ def a_sign_in(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def store(db: None) -> Callable[..., list[Receipt]]:
+def store(tables: None) -> Callable[..., list[Receipt]]:
     """Stores events through the real ingest; a failed sign-in unless the fields say otherwise."""
 
     def stored(*events: dict[str, Any], source: str = "payments") -> list[Receipt]:

@@ -236,7 +236,8 @@ def test_a_group_says_whether_all_its_users_were_counted(events, monkeypatch):
 
 def test_only_filters_that_the_counts_know_are_countable(db):
     for name in AuditEventFilter.base_filters:
-        value = {"context": "a:b", "ip": "192.0.2.1", "attempt": "open"}.get(name, "2026-03-01")
+        values = {"context": "a:b", "ip": "192.0.2.1", "attempt": "open", "review": "alerted"}
+        value = values.get(name, "2026-03-01")
         value = str(CHOICES.get(name, [value])[0])
         asked = chosen(f"{name}={value}")
         assert (asked.countable() is not None) == (name in COUNTABLE), name

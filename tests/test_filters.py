@@ -29,7 +29,7 @@ VALUES = (
 )  # fmt: skip
 FIXED = {
     "category", "framework", "operation", "action", "outcome", "source", "user_id",
-    "resource_type", "resource_id", "correlation_id", "session", "attempt", "ip",
+    "resource_type", "resource_id", "correlation_id", "session", "attempt", "review", "ip",
     "occurred_after", "occurred_before", "recorded_after", "recorded_before", "context", "q",
 }  # fmt: skip
 """The names of the design's section 8."""
@@ -185,7 +185,7 @@ CHOICES = {
 
 def test_every_filter_of_the_design_exists_and_no_other():
     assert set(AuditEventFilter.base_filters) == FIXED
-    assert {*NAIVE, "q", "attempt"} == FIXED
+    assert {*NAIVE, "q", "attempt", "review"} == FIXED
 
 
 def test_each_filter_finds_what_a_naive_reading_finds(events):

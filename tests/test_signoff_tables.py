@@ -8,11 +8,13 @@ import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from django.db import DatabaseError, connection
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, connections
 
 from audit import tasks
 from audit.ingest import ingest
@@ -25,8 +27,12 @@ TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
 ALERT = (
     "INSERT INTO audit_alert (id, rule, rule_version, severity, category, key, first_at, last_at,"
-    " raised_index, count, status, assigned_to) VALUES (gen_random_uuid(), 'r', 1, 'low',"
-    " 'authentication', 'k', %s, %s, 7, 2, %s, '')"
+    " raised_index, count, status, assigned_to) VALUES (%s, 'r', 1, 'low',"
+    " 'authentication', 'k', %s, %s, 7, 2, 'open', '')"
+)
+ALERT_STEP = (
+    "INSERT INTO audit_alertstep (alert_id, number, by, kind, status, assigned_to, text)"
+    " VALUES (%s, 1, 'root', 'status', %s, '', 'because')"
 )
 
 
@@ -51,9 +57,15 @@ def second(by: str) -> tuple[str, list[Any]]:
     return query, [by]
 
 
-def alert(status: str, at: datetime | None = None) -> tuple[str, list[Any]]:
-    at = at or datetime.combine(YESTERDAY, datetime.min.time(), UTC) + timedelta(hours=12)
-    return ALERT, [at, at, status]
+def raise_alert(status: str) -> None:
+    """An alert of yesterday, on which a reviewer has taken the step to a status."""
+    at, id = datetime.combine(YESTERDAY, datetime.min.time(), UTC) + timedelta(hours=12), uuid4()
+    if status != "open":
+        User.objects.get_or_create(username="root", is_superuser=True)
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(ALERT, [id, at, at])
+        if status != "open":
+            cursor.execute(ALERT_STEP, [id, status])
 
 
 def happened(*users: str, day: date = YESTERDAY) -> None:
@@ -112,8 +124,7 @@ def test_no_zone_is_made_up_in_which_the_day_is_over(log):
 @pytest.mark.parametrize("status", ["open", "in_review"])
 @pytest.mark.parametrize("role", ["web", "owner"])
 def test_a_day_with_an_undecided_alert_cannot_be_signed(log, role, status):
-    with connect(log, "worker") as raw:
-        raw.execute(*alert(status))
+    raise_alert(status)
     assert_refused(tried(log, role, signature()), "AP012")
     ours = {"events": 0, "totals": "{}"}
     assert tried(log, role, signature(category="session", **ours)) is None
@@ -121,9 +132,7 @@ def test_a_day_with_an_undecided_alert_cannot_be_signed(log, role, status):
 
 
 def test_decided_alerts_are_no_hindrance(log):
-    with connect(log, "worker") as raw:
-        raw.execute(*alert("benign"))
-        raw.execute(*alert("exception"))
+    raise_alert("benign")
     assert tried(log, "web", signature()) is None
 
 
@@ -161,8 +170,7 @@ def test_a_day_is_signed_once_until_something_comes(log):
 def test_a_new_alert_lets_a_day_be_signed_again(log):
     with connect(log, "web") as raw:
         raw.execute(*signature())
-    with connect(log, "worker") as raw:
-        raw.execute(*alert("benign"))
+    raise_alert("benign")
     assert tried(log, "web", signature()) is None
 
 

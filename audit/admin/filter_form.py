@@ -23,6 +23,7 @@ LABELS = {
     "correlation_id": "Correlation id",
     "session": "Session",
     "attempt": "Attempt",
+    "review": "Review",
     "ip": "IP address or network",
     "occurred_after": "From",
     "occurred_before": "To",
@@ -33,7 +34,7 @@ LABELS = {
 }
 """The filters in the words of the page."""
 
-TICKED = ("category", "framework", "outcome", "action", "attempt")
+TICKED = ("category", "framework", "outcome", "action", "attempt", "review")
 """Those of which several values may be ticked."""
 
 ATTEMPTS = {
@@ -42,6 +43,15 @@ ATTEMPTS = {
     "inferred": "Joined without a correlation id",
 }
 """What can be said of attempts, in the words of the page."""
+
+REVIEWS = {
+    "looked_at": "Looked at",
+    "not_looked_at": "Looked at by nobody, within 31 days",
+    "commented": "Commented",
+    "in_exception": "In an exception",
+    "alerted": "In an alert",
+}
+"""What a review can have said, in the words of the page."""
 
 BESIDES = {
     "group_by": "Group by",
@@ -110,9 +120,8 @@ class FilterForm:
             return enums.Category(value).label
         if name == "outcome" and value in list(enums.Outcome):
             return enums.Outcome(value).label
-        if name == "attempt":
-            return ATTEMPTS.get(value, value)
-        return periods.PERIODS.get(value, value)
+        words = {"attempt": ATTEMPTS, "review": REVIEWS}.get(name, periods.PERIODS)
+        return words.get(value, value)
 
     @property
     def q(self) -> str:
@@ -158,6 +167,10 @@ class FilterForm:
     @property
     def attempts(self) -> list[Option]:
         return self._options("attempt", list(ATTEMPTS.items()))
+
+    @property
+    def reviews(self) -> list[Option]:
+        return self._options("review", list(REVIEWS.items()))
 
     @property
     def actions(self) -> list[tuple[str, list[Option]]]:

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from audit import enums, pairing
+from audit import enums, pairing, reviewed
 from audit.api import problems
 from audit.api.serializers import ProblemSerializer
 from audit.counts import GROUPS
@@ -29,6 +29,9 @@ _SENTENCES = {
     "attempt": "Attempts that have had no outcome for 15 minutes (`open`), outcomes without an "
     "attempt (`missing`), or outcomes whose attempt was inferred without a correlation id "
     "(`inferred`).",
+    "review": "Events that somebody looked at (`looked_at`), commented (`commented`), made part of "
+    "an exception (`in_exception`), or that a detection rule raised an alert about (`alerted`); "
+    "or, within up to 31 days that have to be given, those that nobody looked at (`not_looked_at`).",
     "ip": "Events from this address, or from this network in CIDR notation.",
     "occurred_after": f"Events that happened then or later: {EXPECTED}.",
     "occurred_before": f"Events that happened then or earlier: {EXPECTED}.",
@@ -45,6 +48,7 @@ _CHOICES = {
     "action": list(enums.ACTIONS),
     "outcome": list(map(str, enums.Outcome)),
     "attempt": list(pairing.STATES),
+    "review": list(reviewed.STATES),
 }
 
 

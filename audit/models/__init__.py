@@ -28,13 +28,23 @@ from audit.models.ledger import (
     Tile,
     Verification,
 )
+from audit.models.review import (
+    STATE,
+    AlertStep,
+    Disposition,
+    Finding,
+    FindingLink,
+    FindingStep,
+    Mark,
+)
 from audit.models.signoff import SecondSignature, SignOff
 from audit.models.views import MAX_QUERY, SavedView
 
 __all__ = [
-    "ENTRY_FIELDS", "MAX_QUERY", "Alert", "AlertEvent", "AlertStatus", "ApiKey", "AuditEvent",
-    "Checkpoint", "Cosignature", "DailyCount", "DetectionState", "Follower", "Heartbeat",
-    "HourlyCount", "Leaf", "Log", "LogKey", "Pair", "Pending", "Pruning", "Publication",
-    "Refusal", "RuleVersion", "SavedView", "Scope", "SearchText", "SecondSignature", "Severity",
-    "SignOff", "Source", "Throttle", "Tile", "Unpaired", "Verification", "default_scopes",
+    "ENTRY_FIELDS", "MAX_QUERY", "STATE", "Alert", "AlertEvent", "AlertStatus", "AlertStep",
+    "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount", "DetectionState",
+    "Disposition", "Finding", "FindingLink", "FindingStep", "Follower", "Heartbeat", "HourlyCount",
+    "Leaf", "Log", "LogKey", "Mark", "Pair", "Pending", "Pruning", "Publication", "Refusal",
+    "RuleVersion", "SavedView", "Scope", "SearchText", "SecondSignature", "Severity", "SignOff",
+    "Source", "Throttle", "Tile", "Unpaired", "Verification", "default_scopes",
 ]  # fmt: skip

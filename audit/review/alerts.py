@@ -1,0 +1,99 @@
+"""What people do about an alert: look into it, hand it on, say what they know, decide it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from audit.enums import PortalAction
+from audit.models import Alert, AlertStatus, AlertStep
+from audit.review.deeds import Refused, add_step, deed, record, words
+
+OPEN, IN_REVIEW, BENIGN, EXCEPTION = AlertStatus
+
+TRANSITIONS = {
+    OPEN: (IN_REVIEW, BENIGN, EXCEPTION),
+    IN_REVIEW: (OPEN, BENIGN, EXCEPTION),
+    BENIGN: (OPEN,),
+    EXCEPTION: (OPEN,),
+}
+"""What may follow each status; the database holds the same."""
+
+UNDECIDED = (OPEN, IN_REVIEW)
+
+MOST_COUNTED = 99
+"""Up to how many undecided alerts the header tells their number."""
+
+
+def take(alert_id: UUID, *, by: str, after: int | None = None) -> AlertStep:
+    """Begin to look into an alert; it is assigned to whoever does.
+
+    As everything here: `by` is a user's name, `after` the last step that they have seen, and a rule
+    in the way raises `Refused`.
+    """
+    return _step(alert_id, PortalAction.PORTAL_ALERT_TAKEN, by, after, "status", status=IN_REVIEW)
+
+
+def put_back(alert_id: UUID, *, by: str, after: int | None = None) -> AlertStep:
+    """Leave an alert to others: it is open again, and nobody's."""
+    return _step(alert_id, PortalAction.PORTAL_ALERT_PUT_BACK, by, after, "status", status=OPEN)
+
+
+def assign(alert_id: UUID, to: str, *, by: str, after: int | None = None) -> AlertStep:
+    """Hand an undecided alert to somebody who may review."""
+    action = PortalAction.PORTAL_ALERT_ASSIGNED
+    return _step(alert_id, action, by, after, "assignment", assigned_to=to)
+
+
+def comment(alert_id: UUID, text: str, *, by: str, after: int | None = None) -> AlertStep:
+    """Say something about an alert, decided or not."""
+    return _step(alert_id, PortalAction.PORTAL_ALERT_COMMENTED, by, after, "comment", text=text)
+
+
+def decide_benign(alert_id: UUID, reason: str, *, by: str, after: int | None = None) -> AlertStep:
+    """Decide that nothing is wrong, and say why. The other decision is `findings.open_finding`."""
+    action = PortalAction.PORTAL_ALERT_DECIDED
+    return _step(alert_id, action, by, after, "status", status=BENIGN, text=reason)
+
+
+def reopen(alert_id: UUID, reason: str, *, by: str, after: int | None = None) -> AlertStep:
+    """Take a decision back, and say why; both stay in the history."""
+    action = PortalAction.PORTAL_ALERT_REOPENED
+    return _step(alert_id, action, by, after, "status", status=OPEN, text=reason)
+
+
+def decide_exception(alert: Alert, finding: int, *, by: str) -> None:
+    """Decide that an alert is part of an open exception, in the caller's deed."""
+    fields = {"kind": "status", "status": EXCEPTION, "text": f"Exception {finding}"}
+    add_step(alert.steps, None, by=by, **fields)
+    record(
+        PortalAction.PORTAL_ALERT_DECIDED, by=by, about=alert,
+        rule=alert.rule, status=EXCEPTION.value, exception=finding,
+    )  # fmt: skip
+
+
+def undecided(most: int = MOST_COUNTED) -> int:
+    """How many alerts nobody has decided, counted up to one more than `most`."""
+    return _undecided()[: most + 1].count()
+
+
+def _undecided() -> QuerySet[Alert]:
+    return Alert.objects.filter(status__in=UNDECIDED)
+
+
+def _step(
+    alert_id: UUID, action: PortalAction, by: str, after: int | None, kind: str, **fields: str
+) -> AlertStep:
+    fields["text"] = words(fields.get("text", ""))
+    with deed():
+        alert = Alert.objects.filter(pk=alert_id).first()
+        if alert is None:
+            raise Refused("There is no such alert.")
+        step, is_new = add_step(alert.steps, after, by=by, kind=kind, **fields)
+        if is_new:
+            record(
+                action, by=by, about=alert, rule=alert.rule, comment=fields["text"],
+                status=fields.get("status"), assignee=fields.get("assigned_to"),
+            )  # fmt: skip
+    return step
