@@ -364,32 +364,29 @@ class Engine:
     def _listen(self, setting: Setting, fact: Fact) -> None:
         place = (*setting.slot, self.digest(f"source {fact.source}"))
         state = self.states.get(place)
-        if state is not None and fact.recorded - state.data["last"] < MINUTE:
-            # Its batch goes on: the last of these is not known exactly, and need not be.
-            return
+        recorded = fact.recorded
+        if state is not None and recorded - state.data["last"] < MINUTE:
+            return  # the last of a batch is not known exactly, and need not be
         state = self._touch(place, None)
-        data, recorded = state.data, fact.recorded
-        since = data.setdefault("since", recorded)
+        data = state.data
+        since, last = data.setdefault("since", recorded), data.get("last", recorded)
         pauses: list[list[int]] = data.setdefault("pauses", [])
-        is_known = data.pop("missed", False)  # a silence that was told of is no usual pause
-        pause = 0 if is_known else recorded - data.get("last", recorded)
-        day = recorded // DAY
+        knows = recorded - since >= DAY * setting.parameters["days"]
+        pause, day = recorded - last, recorded // DAY
+        if knows:  # a silence that was told of counts for what had been allowed
+            pause = min(pause, _allowed(setting, pauses))
         if pauses and pauses[-1][0] == day:
             pauses[-1][1] = max(pauses[-1][1], pause)
         else:
             pauses.append([day, pause])
             del pauses[:-DAYS_OF_PAUSES]
-        data["last"], data["at"], data["index"] = recorded, fact.at, fact.leaf
-        given = setting.parameters
-        allowed = max(given["minutes"] * MINUTE, given["times"] * judging.longest_pause(pauses))
-        knows = recorded - since >= DAY * given["days"]
-        self._set_due(place, state, recorded + allowed if knows else None)
+        data["last"], data["at"], data["leaf"] = recorded, fact.at, fact.leaf
+        self._set_due(place, state, recorded + _allowed(setting, pauses) if knows else None)
 
     def _miss(self, setting: Setting, place: Place, state: State) -> None:
         """A source is silent: its last event raises the alert."""
         data = state.data
-        last: Entry = [data["at"], data["last"], data["index"]]
-        data["missed"] = True
+        last: Entry = [data["at"], data["last"], data["leaf"]]
         self._raise(setting, place[2], state, [last], "")
         self._set_due(place, state, None)
 
@@ -529,6 +526,12 @@ _Judge = tuple[Setting, Callable[[Fact], str | None], Callable[[Setting, str, Fa
 def _network(address: str) -> str:
     """The address; of IPv6 the /64, which is one customer's to choose addresses from."""
     return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
+
+
+def _allowed(setting: Setting, pauses: list[list[int]]) -> int:
+    """How long a source with these longest pauses may write nothing."""
+    given = setting.parameters
+    return max(given["minutes"] * MINUTE, given["times"] * judging.longest_pause(pauses))
 
 
 def _category(rule: Rule, action: str) -> str:

@@ -429,7 +429,7 @@ RULES: tuple[Rule, ...] = (
         (
             Parameter("minutes", "Silent for at least", 120, 60, 7 * 24 * 60, "minutes"),
             Parameter("times", "And for", 2, 1, 100, "times its longest pause"),
-            Parameter("days", "Known for", 3, 1, 90, "days"),
+            Parameter("days", "Known for", 7, 1, 90, "days"),
         ),
         Silent(),
         remembers=True,

@@ -391,12 +391,12 @@ def silent(plan: Planting, number: int) -> None:
             row.label = label
 
 
-def _shift(plan: Planting, label: int, source: str, hours: int, by: timedelta) -> None:
-    at = plan.time(hour=10)
+def _shift(plan: Planting, label: int, source: str, at: datetime, by: timedelta) -> None:
+    """Let a source's clock be wrong for three hours."""
     for row in plan.rows:
         if row.source == source and row.label is None:
             clock = row.event["occurred_at"]
-            if at <= clock < at + hours * HOUR:
+            if at <= clock < at + 3 * HOUR:
                 row.event |= {"true_time": clock, "occurred_at": clock + by}
                 row.label = label
 
@@ -404,13 +404,15 @@ def _shift(plan: Planting, label: int, source: str, hours: int, by: timedelta) -
 def clock_ahead(plan: Planting, number: int) -> None:
     """A source's clock runs ahead for a few hours."""
     label = plan.incident("clock ahead", "clock-ahead", may=("outcome-without-attempt",))
-    _shift(plan, label, ("web-app", "mobile-api")[number % 2], 3, (7 + 20 * number) * MINUTE)
+    at = plan.time(earliest=0.1, latest=0.4, hour=10)
+    _shift(plan, label, ("web-app", "mobile-api")[number % 2], at, (7 + 20 * number) * MINUTE)
 
 
 def clock_behind(plan: Planting, number: int) -> None:
     """A source's clock runs behind for a few hours."""
     label = plan.incident("clock behind", "clock-behind")
-    _shift(plan, label, ("sync-worker", "web-app")[number % 2], 3, -(12 + 20 * number) * MINUTE)
+    at = plan.time(earliest=0.6, latest=0.9, hour=10)
+    _shift(plan, label, ("sync-worker", "web-app")[number % 2], at, -(12 + 20 * number) * MINUTE)
 
 
 def limited(plan: Planting, number: int) -> None:
