@@ -287,6 +287,7 @@ CONTEXT_KEYS = {
     "source":                _Key("string",  _plain,    "application the API key belongs to"),
     "scopes":                _Key("list",    _plain,    "what the API key may do"),
     "expires_at":            _Key("string",  _plain,    "when the API key ends, as RFC 3339", "when the API key has an end"),
+    "days":                  _Key("integer", _plain,    "over how many past days"),
     "rule":                  _Key("string",  _plain,    "the detection rule"),
     "rule_version":          _Key("integer", _plain,    "its version from now on"),
     "comment":               _Key("string",  _personal, "why, in the words of who did it", "when something was said"),
@@ -559,6 +560,7 @@ class PortalAction(Action):
     PORTAL_API_KEY_ISSUED             = _portal("portal_api_key_issue",       "event/success", "API key issued",             "key_prefix source scopes=write|read|export|ledger expires_at? events_per_minute?")
     PORTAL_API_KEY_REVOKED            = _portal("portal_api_key_revocation",  "event/success", "API key revoked",            "key_prefix source reason:motive=replaced|leaked|…")
     PORTAL_RULE_CHANGED               = _portal("portal_rule_change",         "event/success", "Detection rule changed",     "rule rule_version is_on comment")
+    PORTAL_RULE_TRIED                 = _portal("portal_rule_trial",          "event/success", "Detection rule tried",       "rule days count")
     # fmt: on
 
 

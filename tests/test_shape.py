@@ -67,6 +67,7 @@ CHANGES = {
     "admin/audit/auditevent/views/{id}/delete/": (
         "test_saved_views::test_a_deleted_view_is_shown_once_more_to_save_it_again"
     ),
+    "admin/rules/{id}/": "detection/test_pages::test_a_manager_changes_a_rule_and_says_why",
     "admin/auth/user/": "test_shape::test_only_superusers_reach_users_and_groups",
     "admin/auth/user/add/": "test_receivers::test_nobody_but_superusers_changes_users",
     "admin/auth/user/{id}/change/": "test_shape::test_only_superusers_reach_users_and_groups",
@@ -162,7 +163,7 @@ OURS = sorted(name for name, app in get_commands().items() if app == "audit")
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_named_by_a_test_and_helps(name):
     here = Path(__file__)
-    tests = [path.read_text() for path in sources("tests/test_*.py") if path != here]
+    tests = [path.read_text() for path in sources("tests/**/test_*.py") if path != here]
     assert any(f'"{name}"' in text or f"import {name}" in text for text in tests)
     parser = load_command_class("audit", name).create_parser("manage.py", name)
     assert parser.description, "its help says what it is for"

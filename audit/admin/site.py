@@ -17,6 +17,7 @@ from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.ledger import ledger_page
 from audit.admin.overview import overview
+from audit.admin.rules import rule_page, rules_page
 from audit.admin.sources import health_page, refusals_page
 from audit.admin.stories import story_page
 from audit.models import ApiKey, AuditEvent, Source
@@ -48,6 +49,8 @@ class PortalSite(admin.AdminSite):
             path("attempts/", attempts, {"site": self}, name="attempts"),
             path("story/", story, {"site": self}, name="story"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
+            path("rules/", self.admin_view(rules_page), {"site": self}, name="rules"),
+            path("rules/<slug:slug>/", self.admin_view(rule_page), {"site": self}, name="rule"),
             path("refusals/", self.admin_view(refusals_page), {"site": self}, name="refusals"),
         ]
         return [*own, *super().get_urls()]

@@ -8,7 +8,7 @@ is: the state of the keys that occur in it is read before, and what changed of i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from audit import following
 from audit.detection import versions
 from audit.detection.engine import CLOCK, Engine, Place, Raised, Setting, State
 from audit.detection.judging import HOUR
-from audit.detection.rules import RULES, SAID, Burst, Fact, Followed
+from audit.detection.rules import RULES, SAID, Fact, actions_of
 from audit.enums import ACTIONS
 from audit.ingest import now
 from audit.models import Follower, Leaf, Pending
@@ -104,18 +104,8 @@ def milliseconds(at: datetime) -> int:
 
 # --- events ------------------------------------------------------------------------------------
 
-WATCHED = {
-    action
-    for rule in RULES
-    for action in (
-        rule.watch.actions
-        if isinstance(rule.watch, Burst)
-        else rule.watch.first | rule.watch.then
-        if isinstance(rule.watch, Followed)
-        else ()
-    )
-}
-SAYING = [action for action in WATCHED if ACTIONS[action].keys_by_name.keys() & set(SAID)]
+WATCHED = frozenset[str]().union(*map(actions_of, RULES))
+SAYING = [action for action in sorted(WATCHED) if ACTIONS[action].keys_by_name.keys() & set(SAID)]
 """The actions whose context says what a rule looks at."""
 
 _SAID = ", ".join(f"'{key}', personal_context -> '{key}'" for key in SAID)
@@ -134,18 +124,20 @@ _FACTS = f"""
 def load(leaves: range, *, using: str = "worker") -> list[Fact]:
     """The events of these leaves as the rules see them, in the log's order."""
     rows = Leaf.objects.using(using).filter(index__gte=leaves.start, index__lt=leaves.stop)
-    indexes = dict(rows.values_list("event_id", "index"))
+    return facts(dict(rows.values_list("event_id", "index")), using=using)
+
+
+def facts(leaves: Mapping[UUID, int], *, using: str = "worker") -> list[Fact]:
+    """The events of these ids, which have these leaves, as the rules see them, in order."""
     with connections[using].cursor() as cursor:
-        cursor.execute(_FACTS, [SAYING, list(indexes)])
-        facts = [_fact(indexes, row) for row in cursor.fetchall()]
-    facts.sort()
-    return facts
+        cursor.execute(_FACTS, [SAYING, list(leaves)])
+        return sorted(_fact(leaves, row) for row in cursor.fetchall())
 
 
 _NOTHING: dict[str, Any] = {}
 
 
-def _fact(leaves: dict[UUID, int], row: tuple[Any, ...]) -> Fact:
+def _fact(leaves: Mapping[UUID, int], row: tuple[Any, ...]) -> Fact:
     id, *fields, said = row
     return Fact._make((leaves[id], *fields, orjson.loads(said) if said else _NOTHING))
 

@@ -500,6 +500,14 @@ def rule(slug: str) -> Rule:
     return BY_SLUG[slug]
 
 
+def actions_of(rule: Rule) -> frozenset[str]:
+    """The actions that a rule looks at; none where it looks at all."""
+    watch = rule.watch
+    if isinstance(watch, Burst):
+        return watch.actions
+    return watch.first | watch.then if isinstance(watch, Followed) else frozenset()
+
+
 def checked(rule: Rule, given: Mapping[str, Any]) -> dict[str, int]:
     """All parameters of a rule, those given in place of its defaults.
 

@@ -113,7 +113,7 @@ def change(
                 "rule": slug,
                 "rule_version": made.version,
                 "is_on": is_on,
-                "reason": made.comment,
+                "comment": made.comment,
             },
         )
     return made
