@@ -48,6 +48,7 @@ class By(StrEnum):
     TARGET = "target"
     ADDRESS = "address"
     LIMITED = "limited"
+    ANYONE = "anyone"
     SOURCE = "source"
 
 
@@ -78,6 +79,7 @@ KEYS: dict[By, Callable[[Fact], str | None]] = {
     By.TARGET: target,
     By.ADDRESS: lambda fact: fact.address,
     By.LIMITED: lambda fact: fact.said.get("identifier") or fact.address or fact.user,
+    By.ANYONE: lambda fact: _account(fact) or fact.address or fact.resource or fact.source,
     By.SOURCE: lambda fact: fact.source,
 }
 """What an event's key is; None where the event does not say it."""
@@ -326,7 +328,7 @@ RULES: tuple[Rule, ...] = (
         "medium",
         (_REVIEWED, _AUTOMATED, "SOC 2 CC6.6", _ANOMALIES),
         (_joined(60),),
-        Burst(_of(AuditAction.SUSPICIOUS_SESSION_ACTIVITY), By.USER),
+        Burst(_of(AuditAction.SUSPICIOUS_SESSION_ACTIVITY), By.ANYONE),
     ),
     Rule(
         "token-version-mismatch",
@@ -337,7 +339,7 @@ RULES: tuple[Rule, ...] = (
         "medium",
         (_REVIEWED, "PCI DSS 10.2.1.4", "SOC 2 CC6.1"),
         (_count(5, "rejections"), _minutes(60)),
-        Burst(_of(AuditAction.TOKEN_REJECTED_VERSION_MISMATCH), By.USER),
+        Burst(_of(AuditAction.TOKEN_REJECTED_VERSION_MISMATCH), By.ANYONE),
     ),
     Rule(
         "global-token-rotation",

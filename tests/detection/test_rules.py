@@ -116,7 +116,11 @@ RAISES: dict[str, list[list[dict[str, Any]]]] = {
             event("user_password_reset_completed", MINUTE, subject="u-1"),
         ],
     ],
-    "suspicious-session": [[event("suspicious_session_activity", user="u-1")]],
+    "suspicious-session": [
+        [event("suspicious_session_activity", user="u-1")],
+        [event("suspicious_session_activity", address="203.0.113.9")],
+        [event("suspicious_session_activity")],  # nothing says whose session it is
+    ],
     "token-version-mismatch": [many(5, MINUTE, _old_token, user="u-1")],
     "global-token-rotation": [
         [event("global_token_rotation_succeeded", user="a-1")],
