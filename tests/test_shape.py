@@ -68,6 +68,12 @@ CHANGES = {
         "test_saved_views::test_a_deleted_view_is_shown_once_more_to_save_it_again"
     ),
     "admin/rules/{id}/": "detection/test_pages::test_a_manager_changes_a_rule_and_says_why",
+    "admin/days/{id}/{id}/sign/": (
+        "test_review_days::test_a_day_is_signed_through_the_page_and_then_by_a_second_person"
+    ),
+    "admin/days/{id}/{id}/second/": (
+        "test_review_days::test_a_day_is_signed_through_the_page_and_then_by_a_second_person"
+    ),
     "admin/auth/user/": "test_shape::test_only_superusers_reach_users_and_groups",
     "admin/auth/user/add/": "test_receivers::test_nobody_but_superusers_changes_users",
     "admin/auth/user/{id}/change/": "test_shape::test_only_superusers_reach_users_and_groups",

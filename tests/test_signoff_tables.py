@@ -13,26 +13,24 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, connections
+from django.contrib.auth.models import Permission, User
+from django.db import DatabaseError, connection
 
 from audit import tasks
 from audit.ingest import ingest
 from audit.models import SecondSignature, SignOff
 from audit.periods import whole_day
+from audit.review import alerts
 from tests.conftest import a_sign_in
 from tests.test_guard import assert_denied, assert_guarded, connect
 
+MAY = ("sign_day", "review_alert")
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
 ALERT = (
     "INSERT INTO audit_alert (id, rule, rule_version, severity, category, key, first_at, last_at,"
-    " raised_index, count, status, assigned_to) VALUES (%s, 'r', 1, 'low',"
-    " 'authentication', 'k', %s, %s, 7, 2, 'open', '')"
-)
-ALERT_STEP = (
-    "INSERT INTO audit_alertstep (alert_id, number, by, kind, status, assigned_to, text)"
-    " VALUES (%s, 1, 'root', 'status', %s, '', 'because')"
+    " raised_index, count, status, assigned_to) VALUES (%s, 'r', 1, 'low', 'authentication', 'k',"
+    " %s, %s, 7, 2, 'open', '')"
 )
 
 
@@ -57,15 +55,15 @@ def second(by: str) -> tuple[str, list[Any]]:
     return query, [by]
 
 
-def raise_alert(status: str) -> None:
-    """An alert of yesterday, on which a reviewer has taken the step to a status."""
-    at, id = datetime.combine(YESTERDAY, datetime.min.time(), UTC) + timedelta(hours=12), uuid4()
-    if status != "open":
-        User.objects.get_or_create(username="root", is_superuser=True)
-    with connections["owner"].cursor() as cursor:
-        cursor.execute(ALERT, [id, at, at])
-        if status != "open":
-            cursor.execute(ALERT_STEP, [id, status])
+def an_alert(log: str, status: str = "open", day: date = YESTERDAY) -> None:
+    """An alert of noon, decided as people do it."""
+    at, id = datetime.combine(day, datetime.min.time(), UTC) + timedelta(hours=12), uuid4()
+    with connect(log, "worker") as raw:
+        raw.execute(ALERT, [id, at, at])
+    if status == "in_review":
+        alerts.take(id, by="ada")
+    elif status == "benign":
+        alerts.decide_benign(id, "nothing", by="ada")
 
 
 def happened(*users: str, day: date = YESTERDAY) -> None:
@@ -76,6 +74,9 @@ def happened(*users: str, day: date = YESTERDAY) -> None:
 @pytest.fixture
 def log(own_database: str) -> str:
     """A log with two failed sign-ins of yesterday, sealed; its database's name."""
+    for name in ("ada", "bob", "carol", "u-1"):
+        user = User.objects.create_user(name)
+        user.user_permissions.add(*Permission.objects.filter(codename__in=MAY))
     happened("u-1", "u-2")
     tasks.seal_pending()
     return own_database
@@ -124,7 +125,7 @@ def test_no_zone_is_made_up_in_which_the_day_is_over(log):
 @pytest.mark.parametrize("status", ["open", "in_review"])
 @pytest.mark.parametrize("role", ["web", "owner"])
 def test_a_day_with_an_undecided_alert_cannot_be_signed(log, role, status):
-    raise_alert(status)
+    an_alert(log, status)
     assert_refused(tried(log, role, signature()), "AP012")
     ours = {"events": 0, "totals": "{}"}
     assert tried(log, role, signature(category="session", **ours)) is None
@@ -132,7 +133,7 @@ def test_a_day_with_an_undecided_alert_cannot_be_signed(log, role, status):
 
 
 def test_decided_alerts_are_no_hindrance(log):
-    raise_alert("benign")
+    an_alert(log, "benign")
     assert tried(log, "web", signature()) is None
 
 
@@ -170,7 +171,7 @@ def test_a_day_is_signed_once_until_something_comes(log):
 def test_a_new_alert_lets_a_day_be_signed_again(log):
     with connect(log, "web") as raw:
         raw.execute(*signature())
-    raise_alert("benign")
+    an_alert(log, "benign")
     assert tried(log, "web", signature()) is None
 
 
@@ -191,9 +192,12 @@ def test_a_second_signature_that_nobody_asked_for_is_refused(log):
     assert_refused(tried(log, "web", signature(), second("bob")), "AP017")
 
 
-def test_nobody_signs_without_a_name(log):
-    assert tried(log, "web", signature(by="")).sqlstate == "23514"
-    assert tried(log, "web", signature(by="u-1"), second("")).sqlstate == "23514"
+@pytest.mark.parametrize("name", ["mallory", ""])
+@pytest.mark.parametrize("role", ["web", "owner"])
+def test_nobody_signs_who_may_not(log, role, name):
+    User.objects.create_user("mallory", is_staff=True)
+    assert_refused(tried(log, role, signature(by=name)), "AP018")
+    assert_refused(tried(log, role, signature(by="u-1"), second(name)), "AP018")
 
 
 @pytest.mark.parametrize("table", ["audit_signoff", "audit_secondsignature"])
@@ -209,6 +213,11 @@ def test_no_sign_off_is_ever_changed(log, table, change):
 def test_the_worker_signs_nothing(log):
     assert_denied(tried(log, "worker", signature()))
     assert_denied(tried(log, "worker", second("bob")))
+
+
+def test_an_account_that_was_closed_signs_no_more(log):
+    User.objects.filter(username="ada").update(is_active=False)
+    assert_refused(tried(log, "web", signature()), "AP018")
 
 
 def test_the_orm_is_refused_the_same(log):

@@ -8,11 +8,13 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from audit import enums
 from audit.admin import saved_views, zones
 from audit.admin.attempts import attempts_page
+from audit.admin.calendar import calendar_page, evidence_file, yesterday_signed
+from audit.admin.days import day_page, second_page, sign_page
 from audit.admin.events import AuditEventAdmin
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.ledger import ledger_page
@@ -42,12 +44,20 @@ class PortalSite(admin.AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         attempts = require_safe(self.admin_view(attempts_page))
         story = require_safe(self.admin_view(story_page))
+        calendar = require_safe(self.admin_view(calendar_page))
+        evidence = require_safe(self.admin_view(evidence_file))
+        day = "days/<str:day>/<slug:category>/"
         own = [
             path("actions/", self.admin_view(self.catalogue), name="actions"),
             path("time-zone/", self.admin_view(zones.choose), name="time_zone"),
             path("ledger/", self.admin_view(ledger_page), {"site": self}, name="ledger"),
             path("attempts/", attempts, {"site": self}, name="attempts"),
             path("story/", story, {"site": self}, name="story"),
+            path("days/", calendar, {"site": self}, name="review_calendar"),
+            path("days/evidence.zip", evidence, name="review_evidence"),
+            path(day, require_safe(self.admin_view(day_page)), {"site": self}, name="review_day"),
+            path(f"{day}sign/", require_POST(self.admin_view(sign_page)), name="review_sign"),
+            path(f"{day}second/", require_POST(self.admin_view(second_page)), name="review_second"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("rules/", self.admin_view(rules_page), {"site": self}, name="rules"),
             path("rules/<slug:slug>/", self.admin_view(rule_page), {"site": self}, name="rule"),
@@ -60,6 +70,8 @@ class PortalSite(admin.AdminSite):
     ) -> TemplateResponse:
         may_see = request.user.has_perm("audit.view_auditevent")
         context = overview(request) | saved_views.bar(request.user) if may_see else {}
+        if may_see and request.user.has_perm("audit.view_signoff"):
+            context["yesterday"] = yesterday_signed()
         response = super().index(request, context | (extra_context or {}))
         if context.get("problems"):
             response.status_code = 400

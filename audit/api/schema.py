@@ -31,7 +31,7 @@ _SENTENCES = {
     "(`inferred`).",
     "review": "Events that somebody looked at (`looked_at`), commented (`commented`), made part of "
     "an exception (`in_exception`), or that a detection rule raised an alert about (`alerted`); "
-    "or, within up to 31 days that have to be given, those that nobody looked at (`not_looked_at`).",
+    "or, within up to 31 days that have to be given, those nobody looked at (`not_looked_at`).",
     "ip": "Events from this address, or from this network in CIDR notation.",
     "occurred_after": f"Events that happened then or later: {EXPECTED}.",
     "occurred_before": f"Events that happened then or earlier: {EXPECTED}.",

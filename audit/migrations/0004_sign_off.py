@@ -116,7 +116,7 @@ BEGIN
     NEW.at := clock_timestamp();
     SELECT * INTO signed FROM audit_signoff WHERE id = NEW.signoff_id;
     IF signed."by" = NEW."by" THEN
-        RAISE EXCEPTION '% has signed this day already: the second signature is another person''s',
+        RAISE EXCEPTION 'another person has to sign second: % has signed this day already',
             NEW."by" USING ERRCODE = 'AP016';
     END IF;
     IF NOT signed.needs_second THEN

@@ -54,6 +54,11 @@ class SignOff(models.Model):
     def __str__(self) -> str:
         return f"{self.day} {self.category} {self.number}"
 
+    @property
+    def has_second(self) -> bool:
+        """Whether a second person has signed; `second` is their signature then."""
+        return hasattr(self, "second")
+
 
 class SecondSignature(models.Model):
     """That somebody else looked at what the one who signed off had done; `at` is the database's."""

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("audit", "0004_sign_off"),
+        ("audit", "0006_review_rules"),
     ]
 
     operations = [
