@@ -12,6 +12,7 @@ import os
 import subprocess
 import time
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -51,7 +52,8 @@ def _compare(key: str, options: argparse.Namespace) -> None:
     singles = [json.dumps(event).encode() for event in events(500, 1)]
     plain = [_plain_body(seed) for seed in range(4)]
     works: dict[str, tuple[Work, int, int]] = {
-        "copy": (_copy, WRITERS, BATCH),
+        "copy": (partial(_copy, "audit_auditevent"), WRITERS, BATCH),
+        "bare": (partial(_copy, "bench_bare"), WRITERS, BATCH),
         "batches": (Poster(key, "/api/v1/events/", bodies), WRITERS, BATCH),
         "plain": (
             Poster(key, "/plain/", plain),
@@ -66,6 +68,7 @@ def _compare(key: str, options: argparse.Namespace) -> None:
         for name, (work, workers, size) in works.items():
             found[name].append(size * rate(work, workers, options.seconds))
     _print("batches over HTTP, events/s", found["batches"], "plain COPY, rows/s", found["copy"])
+    _print("batches over HTTP, events/s", found["batches"], "COPY, no indexes", found["bare"])
     _print("batches over HTTP, events/s", found["batches"], "plain DRF, rows/s", found["plain"])
     _print("single events, requests/s", found["single"], "empty view, requests/s", found["empty"])
 
@@ -82,20 +85,21 @@ def _print(what: str, ours: list[float], baseline: str, theirs: list[float]) -> 
 # --- the works that are compared ---------------------------------------------------------------
 
 
-def _copy(number: int, seconds: float) -> tuple[int, float]:
+def _copy(table: str, number: int, seconds: float) -> tuple[int, float]:
     """Plain psycopg: COPY finished rows, a commit every 1,000."""
     import psycopg
     from django.db import connections
 
-    from audit.rows import COPY
+    from audit.rows import COLUMNS
 
+    into = f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN"
     batches = _finished_batches(number)
     parameters = connections["default"].get_connection_params()
     names = ("host", "port", "user", "dbname")
     with psycopg.connect(**{name: parameters[name] for name in names}) as connection:
         begin, done = time.perf_counter(), 0
         for text in batches:
-            with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+            with connection.cursor() as cursor, cursor.copy(into) as copy:
                 copy.write(text)
             connection.commit()
             done += 1

@@ -58,7 +58,8 @@ def _prepare() -> str:
             "ALTER TABLE bench_plain DROP CONSTRAINT audit_event_id_is_version_7,"
             " ALTER leaf_hash SET DEFAULT sha256(''), ALTER changed SET DEFAULT '{}'"
         )
-        cursor.execute("GRANT ALL ON bench_plain TO auditportal_web")
+        cursor.execute("CREATE TABLE bench_bare (LIKE audit_auditevent, PRIMARY KEY (id))")
+        cursor.execute("GRANT ALL ON bench_plain, bench_bare TO auditportal_web")
     _, key = issue_key(source="bench", name="bench", scopes=["write"])
     connections.close_all()
     return key
