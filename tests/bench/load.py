@@ -56,6 +56,7 @@ def main() -> None:
             _await_empty()
             sealed = BATCH * rate(poster, WRITERS, seconds)
             _await_empty()
+            _tell_searchable(command, "the highest rate")
         print(
             f"at the highest rate, events/s: {sealed:,.0f} while sealing, {alone:,.0f} without; "
             f"ratio {sealed / alone:.2f}"
@@ -67,6 +68,7 @@ def main() -> None:
             begin = time.time()
             busy = _latency(paced, seconds)
             _await_empty()
+            _tell_searchable(command, "half of it")
         middle, high, most, count = _query(LAG, begin)
         print(
             f"at half of it, median of a batch: {busy:.0f} ms while sealing, {quiet:.0f} ms "
@@ -116,6 +118,20 @@ def _sealing(command: str) -> Iterator[None]:
 def _await_empty() -> None:
     while _query("SELECT count(*) FROM audit_pending")[0]:
         time.sleep(0.1)
+
+
+def _tell_searchable(command: str, load: str) -> None:
+    """Say how long after the last event all can be found by their words."""
+    if command != "worker":
+        return
+    from audit import searching
+    from audit.following import behind
+
+    begin, left = time.perf_counter(), behind(searching.FOLLOWER, using="worker")
+    while behind(searching.FOLLOWER, using="worker"):
+        time.sleep(0.1)
+    took = time.perf_counter() - begin
+    print(f"after {load}, {left:,} events could not be found yet; the last {took:.1f} s later")
 
 
 def _query(query: str, *values: float) -> tuple[float, ...]:
