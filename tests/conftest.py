@@ -82,11 +82,16 @@ def django_db_setup(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the database: only that is run again on another version of it."""
+    """Mark what uses the database, and what does so through a page or the API only.
+
+    What is run again on another version of the database is told by these marks.
+    """
     for item in items:
-        uses = "django_db_setup" in getattr(item, "fixturenames", ())
-        if uses or item.get_closest_marker("django_db"):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "django_db_setup" in fixtures or item.get_closest_marker("django_db"):
             item.add_marker("database")
+        if fixtures & {"client", "as_user"}:
+            item.add_marker("door")
 
 
 def pytest_sessionfinish() -> None:
