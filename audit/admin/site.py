@@ -12,10 +12,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from audit import enums
 from audit.admin import saved_views, zones
+from audit.admin.alerts import alert_page, alerts_page
 from audit.admin.attempts import attempts_page
 from audit.admin.calendar import calendar_page, evidence_file, yesterday_signed
 from audit.admin.days import day_page, second_page, sign_page
 from audit.admin.events import AuditEventAdmin
+from audit.admin.exceptions import exception_page, exceptions_page, new_page
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.ledger import ledger_page
 from audit.admin.overview import overview
@@ -23,6 +25,7 @@ from audit.admin.rules import rule_page, rules_page
 from audit.admin.sources import health_page, refusals_page
 from audit.admin.stories import story_page
 from audit.models import ApiKey, AuditEvent, Source
+from audit.review import alerts, findings
 
 
 class PortalSite(admin.AdminSite):
@@ -46,6 +49,7 @@ class PortalSite(admin.AdminSite):
         story = require_safe(self.admin_view(story_page))
         calendar = require_safe(self.admin_view(calendar_page))
         evidence = require_safe(self.admin_view(evidence_file))
+        view = self.admin_view
         day = "days/<str:day>/<slug:category>/"
         own = [
             path("actions/", self.admin_view(self.catalogue), name="actions"),
@@ -58,6 +62,13 @@ class PortalSite(admin.AdminSite):
             path(day, require_safe(self.admin_view(day_page)), {"site": self}, name="review_day"),
             path(f"{day}sign/", require_POST(self.admin_view(sign_page)), name="review_sign"),
             path(f"{day}second/", require_POST(self.admin_view(second_page)), name="review_second"),
+            path("alerts/", view(alerts_page), {"site": self}, name="alerts"),
+            path("alerts/<uuid:alert_id>/", view(alert_page), {"site": self}, name="alert"),
+            path("exceptions/", view(exceptions_page), {"site": self}, name="exceptions"),
+            path("exceptions/new/", view(new_page), {"site": self}, name="open_exception"),
+            path(
+                "exceptions/<int:number>/", view(exception_page), {"site": self}, name="exception"
+            ),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("rules/", self.admin_view(rules_page), {"site": self}, name="rules"),
             path("rules/<slug:slug>/", self.admin_view(rule_page), {"site": self}, name="rule"),
@@ -65,13 +76,26 @@ class PortalSite(admin.AdminSite):
         ]
         return [*own, *super().get_urls()]
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """What every page shows: how many alerts wait for a decision, up to a bound."""
+        context = super().each_context(request)
+        if request.user.has_perm("audit.view_alert"):
+            found = alerts.undecided()
+            most = alerts.MOST_COUNTED
+            context["undecided"] = f"{most}+" if found > most else found
+        return context
+
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
         may_see = request.user.has_perm("audit.view_auditevent")
+        most = alerts.MOST_COUNTED
         context = overview(request) | saved_views.bar(request.user) if may_see else {}
         if may_see and request.user.has_perm("audit.view_signoff"):
             context["yesterday"] = yesterday_signed()
+        if may_see and request.user.has_perm("audit.view_alert"):
+            context["open_exceptions"] = findings.open_findings()[:most].count()
+            context["overdue_exceptions"] = findings.overdue()[:most].count()
         response = super().index(request, context | (extra_context or {}))
         if context.get("problems"):
             response.status_code = 400

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from audit.enums import PortalAction
 from audit.models import Alert, AlertStatus, AlertStep
-from audit.review.deeds import Refused, add_step, deed, record, words
+from audit.review.deeds import Refused, add_step, deed, record, require_reviewer, words
 
 OPEN, IN_REVIEW, BENIGN, EXCEPTION = AlertStatus
 
@@ -43,6 +43,7 @@ def put_back(alert_id: UUID, *, by: str, after: int | None = None) -> AlertStep:
 def assign(alert_id: UUID, to: str, *, by: str, after: int | None = None) -> AlertStep:
     """Hand an undecided alert to somebody who may review."""
     action = PortalAction.PORTAL_ALERT_ASSIGNED
+    require_reviewer(to)
     return _step(alert_id, action, by, after, "assignment", assigned_to=to)
 
 
@@ -75,10 +76,11 @@ def decide_exception(alert: Alert, finding: int, *, by: str) -> None:
 
 def undecided(most: int = MOST_COUNTED) -> int:
     """How many alerts nobody has decided, counted up to one more than `most`."""
-    return _undecided()[: most + 1].count()
+    return undecided_alerts()[: most + 1].count()
 
 
-def _undecided() -> QuerySet[Alert]:
+def undecided_alerts() -> QuerySet[Alert]:
+    """The alerts that nobody has decided."""
     return Alert.objects.filter(status__in=UNDECIDED)
 
 

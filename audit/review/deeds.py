@@ -84,6 +84,13 @@ def words(text: str) -> str:
     return text
 
 
+def require_reviewer(name: str) -> str:
+    """The name of somebody who may review. Raises `Refused` for anybody else."""
+    if name not in reviewers():
+        raise Refused(f"“{name[:64]}” is nobody who may review.")
+    return name
+
+
 def reviewers() -> list[str]:
     """The names of everybody who may review, in their order."""
     found = User.objects.with_perm(PERMISSION, backend="django.contrib.auth.backends.ModelBackend")

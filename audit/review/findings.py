@@ -23,10 +23,13 @@ from audit.models import (
     Severity,
 )
 from audit.review.alerts import decide_exception
-from audit.review.deeds import Refused, add_step, deed, record, words
+from audit.review.deeds import Refused, add_step, deed, record, require_reviewer, words
 from audit.review.marks import MOST_EVENTS
 
 Kind = FindingStep.Kind
+
+MOST_TITLE = 200
+"""How long a title may be, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,9 @@ def open_finding(
 
     As everything here: `by` is a user's name, and a rule in the way raises `Refused`.
     """
+    if len(title) > MOST_TITLE:
+        raise Refused(f"The title has {len(title)} characters; at most {MOST_TITLE} are kept.")
+    require_reviewer(owner)
     with deed():
         if known := _opened(token, by):
             return known
@@ -98,6 +104,7 @@ def give(
 ) -> FindingStep:
     """Give an open exception to another owner, who may review."""
     action = PortalAction.PORTAL_EXCEPTION_CHANGED
+    require_reviewer(owner)
     return _step(number, action, by, after, Kind.OWNER, reason, owner=owner)
 
 

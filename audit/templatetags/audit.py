@@ -7,7 +7,7 @@ from typing import Any
 
 from django import template
 
-from audit.enums import Outcome
+from audit.enums import Category, Outcome
 
 register = template.Library()
 
@@ -16,6 +16,12 @@ register = template.Library()
 def outcome_label(outcome: str) -> str:
     """An outcome in the words of the pages."""
     return Outcome(outcome).label
+
+
+@register.filter
+def category_label(category: str) -> str:
+    """A category in the words of the pages."""
+    return Category(category).label
 
 
 @register.filter
