@@ -574,6 +574,49 @@ OPERATIONS: dict[str, tuple[AuditAction | PortalAction, ...]] = {
 }
 
 
+class Unknown(str):
+    """Stands where the catalogue has nothing to say, with the text that is said instead."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+    @property
+    def label(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownAction:
+    """Stands for the action that a stored event names and no catalogue knows.
+
+    Ingest lets none in, so such a row was changed past the portal; its page has to say so.
+    """
+
+    value: str
+    operation: str = "unknown"
+    frameworks: tuple[Framework, ...] = ()
+    context_keys: tuple[ContextKey, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"Unknown action “{self.value}”"
+
+    @property
+    def category(self) -> Unknown:
+        return Unknown("not in the catalogue")
+
+    @property
+    def phase(self) -> Unknown:
+        return Unknown("unknown")
+
+    @property
+    def keys_by_name(self) -> Mapping[str, ContextKey]:
+        return {}
+
+
 def action(value: str) -> AuditAction | PortalAction:
     """Find the action that `value` names; an unknown one raises ValueError with the closest names."""
     if value in ACTIONS:

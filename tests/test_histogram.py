@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.admin.histogram import BARS, HEIGHT, Histogram, histogram, unit_for
@@ -29,6 +29,7 @@ def drawn(*counted: Any, start: Any = None, end: Any = None) -> Histogram:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(HOURS, OUTCOMES, st.integers(1, 9_999)), max_size=30))
 def test_every_event_is_in_one_bar_of_few_that_follow_each_other(counted):
     found = histogram(counted, HOUR, None, None, [])
@@ -46,10 +47,10 @@ def test_every_event_is_in_one_bar_of_few_that_follow_each_other(counted):
 
 def test_failures_stand_on_the_line_and_the_highest_bar_fills_the_height():
     found = drawn((NOON, "success", 3), (NOON, "failure", 1), (NOON + HOUR, "failure", 2))
-    parts = [(part.outcome.value, part.y, part.height) for part in found.bars[0].parts]
+    parts = [(part.kind.value, part.y, part.height) for part in found.bars[0].parts]
     assert parts == [("failure", 45.0, 15.0), ("success", 0.0, 45.0)]
     assert found.peak == 4
-    assert [outcome.value for outcome in found.outcomes] == ["failure", "success"]
+    assert [kind.value for kind in found.kinds] == ["failure", "success"]
 
 
 def test_the_bars_reach_over_the_whole_range_of_the_filter():
@@ -124,3 +125,22 @@ def test_the_page_says_in_a_table_what_the_bars_show(as_user, auditor, store):
     assert shown.hrefs("occurred_after=2026-01-05T08%3A00&occurred_before=2026-01-05T08%3A59")
     assert '<rect class="failure"' in shown.html
     assert shown.forbidden == []
+
+
+@pytest.mark.django_db(databases=["default", "owner"])
+def test_the_bars_may_be_stacked_by_category(as_user, auditor, store):
+    store(at(8), at(8), at(10, action="data_viewed", context={}))
+    client = as_user(auditor)
+    [link] = seen(client.get(f"{LIST}?source=payments")).hrefs("stack=category")
+    answer = client.get(link)
+    shown = seen(answer)
+    assert '<rect class="data_access"' in shown.html
+    assert [kind.value for kind in answer.context["histogram"].kinds] == [
+        "authentication",
+        "data_access",
+    ]
+    assert "2026-01-05 10:00 2026-01-05 11:00 1 0 1" in shown.text
+    assert '<input type="hidden" name="stack" value="category">' in shown.html, "it stays"
+    refused = client.get(f"{LIST}?stack=salt")
+    assert refused.status_code == 400
+    assert "bars are stacked by outcome or category" in seen(refused).text

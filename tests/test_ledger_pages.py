@@ -28,7 +28,7 @@ from audit.models import (
     Publication,
     Verification,
 )
-from tests.conftest import a_sign_in, superuser_dsn
+from tests.conftest import App, a_sign_in, superuser_dsn
 from tests.test_pages import seen
 
 LEDGER = "/admin/ledger/"
@@ -313,6 +313,22 @@ def test_whatever_was_changed_the_step_that_fails_is_named(what, own_database):
     assert (action, context["verdict"]) == ("portal_ledger_verification_failed", "inconsistent")
 
 
+DAMAGES = [what for what, (_, fails) in TAMPERS.items() if fails == ["included", "signed"]]
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_what_a_damaged_log_cannot_prove_is_said_and_is_no_fault_of_the_server(what, own_database):
+    [receipt, *_] = sealed(3)
+    tamper(TAMPERS[what][0], receipt.id)
+    app = App("reader", ["read", "ledger"])
+    answer = app.get(f"/api/v1/events/{receipt.id}/proof/")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:auditportal:problem:damaged-log"
+    assert "cannot prove it" in answer.json()["detail"]
+    assert app.get(f"/api/v1/events/{receipt.id}/").status_code == 200
+    assert signed_in("Reviewer").get(page_of(receipt.id, ".tlog-proof")).status_code == 404
+
+
 def test_a_tree_signed_by_another_key_does_not_hold(own_database, tmp_path):
     [receipt, *_] = sealed(3)
     other = SigningKey.generate(tasks.signing_key().name)
@@ -320,6 +336,26 @@ def test_a_tree_signed_by_another_key_does_not_hold(own_database, tmp_path):
     tamper("UPDATE audit_checkpoint SET note = %s", note)
     checked = evidence.check(AuditEvent.objects.get(pk=receipt.id))
     assert [name for name, holds in checked.outcomes.items() if not holds] == ["signed"]
+
+
+@pytest.mark.parametrize("column", ["action", "outcome", "category"])
+def test_a_row_changed_to_what_no_catalogue_knows_is_shown_as_that(column, own_database):
+    [receipt, *_] = sealed(3)
+    tamper(f"UPDATE audit_auditevent SET {column} = 'robbed' WHERE id = %s", receipt.id)
+    client = signed_in("Reviewer")
+    page = seen(client.get(page_of(receipt.id)))
+    story = seen(client.get("/admin/story/?user_id=u-1"))
+    listed = seen(client.get("/admin/audit/auditevent/?user_id=u-1"))
+    for group_by in ("action", "category", "operation", "framework"):
+        address = f"/admin/audit/auditevent/?user_id=u-1&group_by={group_by}"
+        assert client.get(address).status_code == 200
+    for shown in (page, story, listed) if column != "category" else ():
+        assert "“robbed”" in shown.text
+    if column == "action":
+        assert "The catalogue knows no action “robbed”." in page.text
+        assert "Unknown action “robbed”" in listed.text
+    assert "This event does not hold." in seen(client.post(page_of(receipt.id, "/verify/"))).text
+    assert client.get("/admin/audit/auditevent/events.csv?user_id=u-1").status_code in (200, 403)
 
 
 # --- the files for an assessor -----------------------------------------------------------------

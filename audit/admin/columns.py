@@ -17,10 +17,9 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
 from audit.admin.stories import story_url
-from audit.enums import Outcome
 from audit.filters import BadFilter
 from audit.models import AuditEvent
-from audit.templatetags.audit import as_json
+from audit.templatetags.audit import as_json, outcome_label
 
 NONE = mark_safe("–")
 """What a cell says where nothing was recorded."""
@@ -64,7 +63,7 @@ def _written(at: datetime) -> str:
 
 
 def _outcome(event: AuditEvent, zone: tzinfo) -> str:
-    label = Outcome(event.outcome).label
+    label = outcome_label(event.outcome)
     return format_html('<span class="outcome {}">{}</span>', event.outcome, label)
 
 

@@ -27,6 +27,7 @@ from audit.ledger.evidence import Checked
 from audit.models import AuditEvent
 from audit.recorder import audit
 from audit.stories import lines
+from audit.templatetags.audit import outcome_label
 
 TIMELINE = 100
 """How many events of one correlation id an event's page shows."""
@@ -110,6 +111,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             "title": event.definition.label,
             "opts": self.opts,
             "event": event,
+            "is_unknown": isinstance(event.definition, enums.UnknownAction),
             "details": six_details(event),
             "fields": all_fields(event),
             "context_rows": context_rows(event),
@@ -158,7 +160,7 @@ def six_details(event: AuditEvent) -> list[tuple[str, str]]:
         ("User", f"{user} ({event.actor_type})" if user and event.actor_type else user),
         ("Type of event", f"{action.label} ({action.value})"),
         ("Date and time", f"{event.occurred_at:%Y-%m-%d %H:%M:%S.%f} UTC"),
-        ("Success or failure", OUTCOME_WORDS[event.outcome]),
+        ("Success or failure", OUTCOME_WORDS.get(event.outcome, outcome_label(event.outcome))),
         ("Origin", event.ip_address or ""),
         ("Affected data or resource", resource or event.subject_id or ""),
     ]

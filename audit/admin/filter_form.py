@@ -56,6 +56,7 @@ REVIEWS = {
 BESIDES = {
     "group_by": "Group by",
     "sort": "Sort",
+    "stack": "Bars",
     "columns": "Columns",
     "at": "Jump to",
     "cursor": "Page",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
@@ -36,6 +36,13 @@ GROUPINGS = {
     "day": "Day",
 }
 """What the list may be grouped by, in the words of the page."""
+
+KNOWN: dict[str, Collection[str]] = {
+    "category": [category.value for category in enums.Category],
+    "action": enums.ACTIONS,
+    "operation": enums.OPERATIONS,
+}
+"""Groups of which the catalogue knows all that there can be."""
 
 NO_FRAMEWORK = "None (the portal itself)"
 
@@ -181,6 +188,8 @@ class _Opening:
         """A group's name and addresses; without the latter where no filter says what it is."""
         if value is None:
             return {}
+        if value not in KNOWN.get(self._group_by, [value]):  # tampered with: no filter takes it
+            return {"label": f"unknown: “{value}”"}
         filters = self._filters(value)
         failures = [(name, given) for name, given in filters if name != "outcome"]
         return {

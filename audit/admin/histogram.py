@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from django.http import QueryDict
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from audit.admin.links import events_url
-from audit.enums import Outcome
+from audit.enums import Category, Outcome
+from audit.filters import BadFilter
 
 BARS = 48
 """How many bars there are at most."""
@@ -26,8 +28,14 @@ STEPS = [HOUR * n for n in (1, 2, 3, 6, 12)] + [DAY * n for n in (1, 2, 7, 14, 2
 HEIGHT, PITCH = 60, 10
 """Units of the drawing: its height, and how far the bars are apart."""
 
-STACKED = (Outcome.FAILURE, Outcome.PENDING, Outcome.INFORMATIONAL, Outcome.SUCCESS)
-"""The outcomes from the foot of a bar up: failures stand on the line, where they compare best."""
+Kind = Outcome | Category
+
+STACKS: dict[str, tuple[Kind, ...]] = {
+    "outcome": (Outcome.FAILURE, Outcome.PENDING, Outcome.INFORMATIONAL, Outcome.SUCCESS),
+    "category": tuple(Category),
+}
+"""What bars may be stacked by, from the foot of a bar up: failures stand on the line, where they
+compare best."""
 
 TICKS = 4
 """How many stretches the axis names, beside its end."""
@@ -35,9 +43,9 @@ TICKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One outcome's part of a bar. `y` is its upper end, from the top of the drawing."""
+    """One outcome's or category's part of a bar. `y` is its upper end, from the drawing's top."""
 
-    outcome: Outcome
+    kind: Kind
     count: int
     y: float
     height: float
@@ -61,8 +69,8 @@ class Bar:
         return self.counts.total()
 
     def says(self, zone: tzinfo) -> str:
-        """When it was, how many events, and how many of which outcome."""
-        parts = "".join(f", {part.count:,} {part.outcome.label.lower()}" for part in self.parts)
+        """When it was, how many events, and how many of which kind."""
+        parts = "".join(f", {part.count:,} {part.kind.label.lower()}" for part in self.parts)
         events = "event" if self.total == 1 else "events"
         when = f"{_minute(self.start, zone)} to {_minute(self.end, zone)}"
         return f"{when}: {self.total:,} {events}{parts}"
@@ -78,6 +86,7 @@ class Histogram:
 
     bars: list[Bar]
     zone: tzinfo
+    stack: str = "outcome"
 
     @property
     def peak(self) -> int:
@@ -101,8 +110,10 @@ class Histogram:
         return [self.bars[len(self.bars) * n // TICKS].start for n in range(TICKS)]
 
     @property
-    def outcomes(self) -> list[Outcome]:
-        return [one for one in STACKED if any(bar.counts[one.value] for bar in self.bars)]
+    def kinds(self) -> list[Kind]:
+        """The outcomes, or categories, of which there are any."""
+        stacked = STACKS[self.stack]
+        return [one for one in stacked if any(bar.counts[one.value] for bar in self.bars)]
 
     @property
     def drawn(self) -> SafeString:
@@ -128,14 +139,14 @@ class Histogram:
 
     @property
     def rows(self) -> SafeString:
-        """The bars in which something happened as rows, with a number for each of `outcomes`."""
+        """The bars in which something happened as rows, with a number for each of `kinds`."""
         return format_html_join(
             "\n",
             '<tr><th scope="row"><a href="{}">{}</a></th><td class="time">{}</td>{}</tr>',
             (
                 (bar.url, _minute(bar.start, self.zone), _minute(bar.end, self.zone), cells)
                 for bar in self.bars
-                if bar.total and (cells := _numbers(bar, self.outcomes))
+                if bar.total and (cells := _numbers(bar, self.kinds))
             ),
         )
 
@@ -144,12 +155,12 @@ def _svg(bar: Bar) -> SafeString:
     return format_html_join(
         "",
         '<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>',
-        ((part.outcome.value, bar.x, part.y, PITCH - 1, part.height) for part in bar.parts),
+        ((part.kind.value, bar.x, part.y, PITCH - 1, part.height) for part in bar.parts),
     )
 
 
-def _numbers(bar: Bar, outcomes: Sequence[Outcome]) -> SafeString:
-    numbers = [bar.total, *(bar.counts[outcome.value] for outcome in outcomes)]
+def _numbers(bar: Bar, kinds: Sequence[Kind]) -> SafeString:
+    numbers = [bar.total, *(bar.counts[kind.value] for kind in kinds)]
     return format_html_join("", '<td class="number">{}</td>', ((f"{n:,}",) for n in numbers))
 
 
@@ -160,8 +171,11 @@ def histogram(
     end: datetime | None,
     kept: list[tuple[str, str]],
     zone: tzinfo = UTC,
+    stack: str = "outcome",
 ) -> Histogram | None:
-    """Bars from counts of (hour or day, outcome, events); None where there would be fewer than two.
+    """Bars from counts of (hour or day, kind, events); None where there would be fewer than two.
+
+    A kind is an outcome or a category, as `stack` says.
 
     `unit` says which of the two. `start` and `end` are those of the filter, if it has any, else
     those of the counts. `kept` are the list's parameters, of which each bar's address replaces the
@@ -177,14 +191,25 @@ def histogram(
         return None
     begin, step, count = scale
     bins = [Counter[str]() for _ in range(count)]
-    for at, outcome, events in counted:
-        bins[(at - begin) // step][outcome] += events
+    for at, kind, events in counted:
+        bins[(at - begin) // step][kind] += events
     if len(bins) < 2:
         return None
     per_event = HEIGHT / max(one.total() for one in bins)
     rest = [pair for pair in kept if pair[0] not in ("occurred_after", "occurred_before")]
-    bars = [_bar(n, begin + n * step, step, c, per_event, rest) for n, c in enumerate(bins)]
-    return Histogram(bars, zone)
+    bars = [
+        _bar(n, begin + n * step, step, c, per_event, rest, STACKS[stack])
+        for n, c in enumerate(bins)
+    ]
+    return Histogram(bars, zone, stack)
+
+
+def stack_of(query: QueryDict) -> str:
+    """What a URL has the bars stacked by. Raises `BadFilter`."""
+    stack = query.get("stack", "") or "outcome"
+    if stack not in STACKS:
+        raise BadFilter({"stack": [f"bars are stacked by {' or '.join(STACKS)}"]})
+    return stack
 
 
 def unit_for(start: datetime | None, end: datetime) -> timedelta:
@@ -217,6 +242,7 @@ def _bar(
     counts: Counter[str],
     per_event: float,
     rest: list[tuple[str, str]],
+    stacked: Sequence[Kind],
 ) -> Bar:
     after, before = _range(start, start + step)
     return Bar(
@@ -224,20 +250,20 @@ def _bar(
         end=start + step,
         x=index * PITCH,
         counts=counts,
-        parts=list(_parts(counts, per_event)),
+        parts=list(_parts(counts, per_event, stacked)),
         after=after,
         before=before,
         url=events_url([*rest, ("occurred_after", after), ("occurred_before", before)]),
     )
 
 
-def _parts(counted: Counter[str], per_event: float) -> Iterator[Part]:
+def _parts(counted: Counter[str], per_event: float, stacked: Sequence[Kind]) -> Iterator[Part]:
     below = 0
-    for outcome in STACKED:
-        if count := counted[outcome.value]:
+    for kind in stacked:
+        if count := counted[kind.value]:
             below += count
             yield Part(
-                outcome, count, round(HEIGHT - below * per_event, 2), round(count * per_event, 2)
+                kind, count, round(HEIGHT - below * per_event, 2), round(count * per_event, 2)
             )
 
 

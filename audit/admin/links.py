@@ -12,7 +12,7 @@ from audit.models import MAX_QUERY
 
 LIST = "admin:audit_auditevent_changelist"
 
-SHOWN = ("group_by", "sort", "columns")
+SHOWN = ("group_by", "sort", "stack", "columns")
 """Parameters of the list beside the filters that say how it shows what it finds."""
 
 PLACE = ("cursor", "at", "_popup", "e")

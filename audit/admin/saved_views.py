@@ -23,6 +23,7 @@ from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_POST
 
 from audit.admin import columns, groups
+from audit.admin.histogram import stack_of
 from audit.admin.links import SHOWN, events_url, pairs, to_list
 from audit.enums import AuditAction, PortalAction
 from audit.filters import AuditEventFilter, BadFilter
@@ -140,6 +141,7 @@ class NewViewForm(ViewForm):
             AuditEventFilter(given, besides=SHOWN).events()
             columns.chosen(given)
             groups.check(given)
+            stack_of(given)
         except BadFilter as error:
             raise ValidationError(str(error)) from None
         return urlencode(pairs(given))

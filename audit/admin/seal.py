@@ -9,7 +9,7 @@ from django.http import Http404, HttpResponse
 
 from audit.enums import PortalAction
 from audit.ledger import evidence
-from audit.ledger.evidence import Checked, Proved
+from audit.ledger.evidence import Checked, Damaged, Proved
 from audit.models import AuditEvent
 from audit.recorder import audit
 
@@ -90,7 +90,10 @@ def entry_file(event_id: UUID) -> HttpResponse:
 
 
 def _proved(event_id: UUID) -> Proved:
-    proved = evidence.proof_of(event_id)
+    try:
+        proved = evidence.proof_of(event_id)
+    except Damaged as error:
+        raise Http404(f"There is no proof: {error}.") from None
     if proved is None:
         raise Http404("There is no such event, or it is not sealed yet.")
     return proved

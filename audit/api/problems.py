@@ -19,6 +19,7 @@ from rest_framework.views import exception_handler as of_framework
 from audit.api import bodies
 from audit.filters import BadFilter
 from audit.ingest import Conflict, Rejected
+from audit.ledger.evidence import Damaged
 from audit.ledger.storage import NotStored
 from audit.paging import BadCursor
 from audit.throttle import Throttled
@@ -64,6 +65,7 @@ KINDS = {kind.slug: kind for kind in (
     Kind("throttled",              "Too many requests",                   429),
     Kind("server-error",           "Something failed here",               500),
     Kind("unavailable",            "The portal cannot answer just now",   503),
+    Kind("damaged-log",            "The log cannot prove this",           503),
     Kind("misconfigured",          "The portal is not set up to answer",  503),
 )}
 # fmt: on
@@ -161,6 +163,12 @@ def _(exc: BadCursor) -> HttpResponse:
 @described.register
 def _(exc: NotStored) -> HttpResponse:
     return problem("gone", f"{str(exc)[0].upper()}{str(exc)[1:]}.")
+
+
+@described.register
+def _(exc: Damaged) -> HttpResponse:
+    logger.error("%s", exc)
+    return problem("damaged-log", f"{str(exc)[0].upper()}{str(exc)[1:]}.")
 
 
 @described.register

@@ -281,7 +281,7 @@ class ProofView(Door):
         responses={
             (200, "application/json"): show.ProofSerializer,
             (200, "text/plain"): schema.TEXT,
-            **schema.failures(400, 404),
+            **schema.failures(400, 404, 503),
         },
     )
     def get(self, request: Request, id: str) -> Response:

@@ -44,21 +44,34 @@ class Proved:
     entry: bytes | None
 
 
+class Damaged(ValueError):
+    """The log cannot prove what it holds: a checkpoint or a tile was changed or taken away."""
+
+
 def proof_of(event_id: UUID, using: str = "default") -> Proved | None:
     """The proof that the event is in the log, under the served checkpoint; None if it is not.
 
-    Under the newest one, as long as the served one does not reach the event.
+    Under the newest one, as long as the served one does not reach the event. Raises `Damaged`.
     """
     leaf = Leaf.objects.using(using).filter(event_id=event_id).first()
-    if leaf is None:
-        return None
+    try:
+        return leaf and _proof_of(leaf, using)
+    except (ValueError, KeyError) as error:  # a checkpoint that is none any more; no such tile
+        raise Damaged(
+            "the log has this event and cannot prove it: a checkpoint or a tile of hashes was "
+            "changed or taken away; 'manage.py verify_ledger' says which"
+        ) from error
+
+
+def _proof_of(leaf: Leaf, using: str) -> Proved:
     checkpoint = _checkpoint_over(leaf.index, using)
     own = Node(0, leaf.index)
     path = merkle.inclusion_proof_nodes(leaf.index, checkpoint.size)
     read = storage.reader([own, *(node for hash in path for node in hash)], using)
     hashes = tuple(merkle.inclusion_proof(leaf.index, checkpoint.size, read))
     note = Note.parse(publishing.cosigned(checkpoint, using))
-    return Proved(event_id, read(own), Proof(leaf.index, hashes, note), _entry(leaf.index, using))
+    proof = Proof(leaf.index, hashes, note)
+    return Proved(leaf.event_id, read(own), proof, _entry(leaf.index, using))
 
 
 def _entry(index: int, using: str) -> bytes | None:
@@ -127,7 +140,7 @@ def check(event: AuditEvent, using: str = "default") -> Checked | None:
     try:
         proved = proof_of(event.pk, using)
         assert proved is not None, "its leaf is there"
-    except (ValueError, KeyError):  # a checkpoint that is none any more; tiles that are not there
+    except Damaged:
         size = place.checkpoint.size if place.checkpoint else 0
         return Checked(size, {**own, "included": False, "signed": False})
     return Checked(

@@ -105,9 +105,9 @@ class AuditEvent(models.Model):
         return f"{self.action} {self.id}"
 
     @property
-    def definition(self) -> enums.AuditAction | enums.PortalAction:
-        """What the catalogue says of the event's action."""
-        return enums.action(self.action)
+    def definition(self) -> enums.AuditAction | enums.PortalAction | enums.UnknownAction:
+        """What the catalogue says of the event's action; it also says if it knows none such."""
+        return enums.ACTIONS.get(self.action) or enums.UnknownAction(self.action)
 
     def personal_values(self) -> dict[str, Any]:
         """The personal part under its digests' names, as it is stored now."""

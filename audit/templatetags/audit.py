@@ -14,8 +14,8 @@ register = template.Library()
 
 @register.filter
 def outcome_label(outcome: str) -> str:
-    """An outcome in the words of the pages."""
-    return Outcome(outcome).label
+    """An outcome in the words of the pages; one that there is not can only be tampered with."""
+    return Outcome(outcome).label if outcome in list(Outcome) else f"Unknown outcome “{outcome}”"
 
 
 @register.filter
