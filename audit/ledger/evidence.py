@@ -55,7 +55,7 @@ def proof_of(event_id: UUID, using: str = "default") -> Proved | None:
     """
     leaf = Leaf.objects.using(using).filter(event_id=event_id).first()
     try:
-        return leaf and _proof_of(leaf, using)
+        return _proof_of(leaf, using) if leaf else None
     except (ValueError, KeyError) as error:  # a checkpoint that is none any more; no such tile
         raise Damaged(
             "the log has this event and cannot prove it: a checkpoint or a tile of hashes was "
