@@ -9,8 +9,10 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 
 from audit import counts, paging, searching, seeding, stories
+from audit.enums import Category
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
+from audit.review import days
 
 END = datetime(2026, 11, 24, 16, tzinfo=UTC)
 WEEK = "occurred_after=2026-11-16&occurred_before=2026-11-22"
@@ -100,6 +102,23 @@ def test_groups_are_found_without_reading_all_events(filled, monkeypatch):
         for each in captured:
             scanned = scanned_whole(plan_of(each["sql"]))
             assert [name for name in scanned if name.startswith("audit_auditevent")] == []
+
+
+def test_a_day_is_reviewed_without_reading_all_events(filled):
+    found = days.review(END.date() - timedelta(days=10), Category.AUTHENTICATION, END)
+    with CaptureQueriesContext(connection) as captured:
+        assert found.totals
+        assert found.failures_by("user_id")
+        assert found.failures_by("ip_address")
+        assert found.new_users().is_all
+        assert found.new_sources().is_all
+        assert found.privileged()[1]
+        assert found.open_attempts().is_exact
+        assert found.exceptions == []
+        assert found.standing.state
+    for each in captured:
+        scanned = scanned_whole(plan_of(each["sql"]))
+        assert [name for name in scanned if name.startswith("audit_auditevent")] == [], each["sql"]
 
 
 def explained(events):

@@ -322,9 +322,10 @@ def test_the_page_shows_what_there_is_to_see_and_how_to_sign(ada):
 
 
 def test_the_page_says_what_stands_in_the_way(ada):
-    an_alert()
+    alert = an_alert()
     an_alert("in_review")
     page = seen(at_work(ada).get(DAY))
+    assert page.hrefs(f"/admin/alerts/{alert.pk}/")
     assert "2 alerts are undecided. Decide them" in page.text
     assert "Sign off 3" not in page.text
     page = seen(at_work(ada).get(f"/admin/days/{TODAY}/session/"))

@@ -150,6 +150,7 @@ def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
     scope, standing = found.scope, found.standing
     privileged, deeds = found.privileged()
     open_attempts = found.open_attempts()
+    titles = {rule.rule: rule.title for rule in found.rules}
     return {
         "title": f"{scope.category.label}, {scope.day:%A} {scope.day.day} {scope.day:%B %Y}",
         "review": found,
@@ -180,6 +181,7 @@ def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
             ZoneInfo(scope.zone),
         ),
         "own_url": _own_url(found),
+        "alerts": [(alert, titles.get(alert.rule, alert.rule)) for alert in found.alerts],
         "late": found.late_events(),
         "failures": list(_failures(found)),
         "failures_url": events_url([*scope.filters, ("outcome", "failure")]),
