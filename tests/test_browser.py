@@ -154,6 +154,8 @@ PAGES = {
     "open attempts": "/admin/attempts/",
     "outcomes without an attempt": "/admin/attempts/?attempt=missing",
     "ledger": "/admin/ledger/",
+    "rules": "/admin/rules/",
+    "a rule": "/admin/rules/config-outside-hours/",
     "sources": "/admin/sources/",
     "refusals": "/admin/refusals/",
     "API keys": "/admin/audit/apikey/",

@@ -19,6 +19,9 @@ LATENESS = HOUR
 MOST = 4
 """How many times as many events as a rule counts are remembered of a key: memory stays bounded."""
 
+MOST_WAITING = 1_000
+"""How many attempts, or outcomes, under one correlation id are waited for."""
+
 Entry = list[Any]
 """An event as it is remembered: [at, recorded, index] and, where values are told apart, a value."""
 
@@ -95,4 +98,6 @@ def pair_up(waiting: dict[str, list[Entry]], entry: Entry, *, is_attempt: bool) 
     if waiting.get(others):
         waiting[others].pop()
     else:
-        waiting.setdefault(mine, []).append(entry)
+        entries = waiting.setdefault(mine, [])
+        entries.append(entry)
+        del entries[:-MOST_WAITING]

@@ -35,8 +35,12 @@ def hold_still(using: str) -> None:
 
 
 def ensure(using: str) -> None:
-    """Give each rule that has none its first version, as delivered, over the whole log."""
+    """Give each rule that has none its first version, as delivered.
+
+    It holds over the whole log, but for a rule that is new among others: that begins now.
+    """
     known = set(RuleVersion.objects.using(using).values_list("rule", flat=True))
+    begin = following.size(using) if known else 0
     RuleVersion.objects.using(using).bulk_create(
         RuleVersion(
             rule=each.slug,
@@ -45,7 +49,7 @@ def ensure(using: str) -> None:
             is_on=True,
             comment=DELIVERED,
             changed_by=DELIVERED_BY,
-            from_index=0,
+            from_index=begin,
         )
         for each in RULES
         if each.slug not in known
