@@ -431,7 +431,7 @@ class Engine:
             if not self._due or self._due[0][0] > hour:
                 break
             first = self._due[0][0]
-            self._hour = max(self._hour + HOUR, first + -first % HOUR)
+            self._set_hour(max(self._hour + HOUR, first + -first % HOUR))
             self._look(self._hour)
         if self._hour is None or self._hour < hour:
             self._set_hour(hour)
