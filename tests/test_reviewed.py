@@ -50,7 +50,7 @@ def test_each_state_finds_its_events(store, reviewer):
     "times",
     ["", "&occurred_before=-1d", "&occurred_after=-40d",
      "&occurred_after=2026-01-01&occurred_before=2026-03-01",
-     "&occurred_after=-1d&occurred_before=9999-12-31"],
+     "&occurred_after=-1d&occurred_before=2999-12-31"],
 )  # fmt: skip
 def test_what_nobody_did_is_asked_of_a_bounded_time(times):
     with pytest.raises(BadFilter) as refused:

@@ -83,6 +83,7 @@ CHANGES = {
     "admin/auth/group/add/": "test_shape::test_only_superusers_reach_users_and_groups",
     "admin/auth/group/{id}/change/": "test_shape::test_only_superusers_reach_users_and_groups",
     "admin/auth/group/{id}/delete/": "test_shape::test_only_superusers_reach_users_and_groups",
+    "admin/audit/auditevent/review/": "test_marking::test_selected_events_are_marked",
     "admin/alerts/{id}/": "test_review_pages::test_an_alert_is_decided_on_its_page",
     "admin/exceptions/new/": "test_review_pages::test_an_exception_is_opened_from_an_alert",
     "admin/exceptions/{id}/": ("test_review_pages::test_an_exception_is_followed_up_on_its_page"),

@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 
 from audit import counts, enums, paging, periods
-from audit.admin import columns, groups, live, saved_views, zones
+from audit.admin import columns, groups, live, marking, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
 from audit.admin.histogram import EPOCH, HOUR, STACKS, histogram, stack_of, unit_for
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
@@ -129,8 +129,8 @@ def _paged(
     zone_name, zone = zones.chosen(request)
     return {
         "events": shown.events,
-        "heads": columns.heads(shown_columns, zone_name),
-        "rows": columns.rows(shown.events, shown_columns, zone),
+        "heads": [*columns.heads(shown_columns, zone_name), marking.HEAD],
+        **marking.reviewed_rows(request, shown.events, shown_columns, zone),
         "older_url": shown.older and events_url([*kept, ("cursor", shown.older)]),
         "newer_url": shown.newer and events_url([*kept, ("cursor", shown.newer)]),
         "newest_url": cursor and events_url(kept),

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_safe
 
 from audit import canonical, enums
-from audit.admin import live, saved_views, seal, stories
+from audit.admin import live, marking, saved_views, seal, stories
 from audit.admin.counting import count_page
 from audit.admin.event_list import list_page
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
@@ -26,6 +26,7 @@ from audit.filters import AuditEventFilter, BadFilter
 from audit.ledger.evidence import Checked
 from audit.models import AuditEvent
 from audit.recorder import audit
+from audit.review import PERMISSION, marks
 from audit.stories import lines
 from audit.templatetags.audit import outcome_label
 
@@ -60,6 +61,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             path("<uuid:event_id>.tlog-proof", proof, {"of": seal.proof_file}, name="event_proof"),
             path("<uuid:event_id>.entry", proof, {"of": seal.entry_file}, name="event_entry"),
             path("count/", view(count_page), {"site": self.admin_site}, name="count_events"),
+            path("review/", view(marking.mark), name="mark_events"),
             path("newer/", require_safe(view(live.newer)), name="newer_events"),
             path("views/", view(saved_views.save), name="save_view"),
             path("views/<int:view_id>/", view(saved_views.change), name="change_view"),
@@ -116,6 +118,8 @@ class AuditEventAdmin(admin.ModelAdmin):
             "fields": all_fields(event),
             "context_rows": context_rows(event),
             "stories": stories.of_event(event),
+            "reviewed": marks.of([event])[event.pk],
+            "may_review": request.user.has_perm(PERMISSION),
             "timeline": timeline,
             "timeline_goes_on": goes_on and TIMELINE,
             "timeline_url": events_url([("correlation_id", event.correlation_id or "")]),

@@ -18,7 +18,7 @@ from django.shortcuts import render
 from django.utils.http import urlencode
 
 from audit import paging
-from audit.admin import columns, zones
+from audit.admin import columns, marking, zones
 from audit.admin.links import PLACE, SHOWN, pairs
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
@@ -44,7 +44,7 @@ def newer(request: HttpRequest) -> HttpResponse:
     shown = paging.page(events, ROWS, cursor)
     _, zone = zones.chosen(request)
     context = {
-        "rows": columns.rows(shown.events, columns.chosen(request.GET), zone),
+        **marking.reviewed_rows(request, shown.events, columns.chosen(request.GET), zone),
         "token": token(request, shown.events[0], datetime.now(UTC)) if shown.events else given,
         "there_are_more": shown.newer is not None,
     }

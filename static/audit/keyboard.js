@@ -18,15 +18,30 @@ const step = (by) => {
 };
 const follow = (selector) => document.querySelector(selector)?.click();
 const search = () => {
+  if (!document.querySelector(".portal-filter")) return;
   document.querySelector(".portal-filter").open = true;
   document.getElementById("f-q").select();
 };
+
+/* What is selected; where nothing is, the row that the keyboard is at. */
+const boxHere = () => document.activeElement?.closest("tr")?.querySelector("[name=event]");
+const select = () => boxHere()?.click();
+const onSelection = (deed) => {
+  if (!document.querySelector("[name=event]:is(:checked, [type=hidden])")) select();
+  deed();
+};
+const mark = (deed) => onSelection(() => follow(`#selection [value=${deed}]`));
+const comment = () => onSelection(() => document.getElementById("mark-text")?.focus());
 
 const KEYS = {
   j: () => step(1),
   k: () => step(-1),
   n: () => follow(".portal-pages [rel=next]"),
   p: () => follow(".portal-pages [rel=prev]"),
+  x: select,
+  m: () => mark("looked_at"),
+  c: comment,
+  e: () => mark("exception"),
   "/": search,
   "g o": () => follow(".portal-nav a"),
 };
