@@ -76,9 +76,9 @@ def test_the_list_is_walked_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Sign-in failed")
     page.go_back()
     page.keyboard.press("/")
-    expect(page.get_by_label("Words")).to_be_focused()
+    expect(page.get_by_label("Words", exact=True)).to_be_focused()
     page.keyboard.type("jk?/")
-    expect(page.get_by_label("Words")).to_have_value("jk?/")
+    expect(page.get_by_label("Words", exact=True)).to_have_value("jk?/")
     page.keyboard.press("Enter")
     expect(page.get_by_text("No event matches all of these filters.")).to_be_visible()
     page.keyboard.press("g")
@@ -97,7 +97,7 @@ def test_the_keys_are_explained_and_can_be_switched_off(page: Page) -> None:
     expect(help).to_be_hidden()
     page.reload()
     page.keyboard.press("/")
-    expect(page.get_by_label("Words")).not_to_be_focused()
+    expect(page.get_by_label("Words", exact=True)).not_to_be_focused()
 
 
 def test_columns_and_density_stay_as_chosen(page: Page) -> None:
@@ -171,6 +171,9 @@ PAGES = {
     ),
     "from a time": f"{OURS}&at=2000-01-01",
     "groups": f"{LIST}?group_by=user_id",
+    "groups by day": f"{LIST}?group_by=day&occurred_after=-7d",
+    "groups by category, sorted": f"{LIST}?group_by=category&sort=-users",
+    "stacked by category": f"{LIST}?occurred_after=-7d&stack=category",
     "empty": f"{LIST}?q=nothing",
     "refused": f"{LIST}?ip=x&columns=y",
     "overview": "/admin/",

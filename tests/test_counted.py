@@ -225,7 +225,7 @@ def test_groups_of_more_events_than_are_looked_at_are_those_of_the_newest(events
 
 
 def test_a_group_says_whether_all_its_users_were_counted(events, monkeypatch):
-    monkeypatch.setattr(counts.largest, "COUNTED", 40)
+    monkeypatch.setattr(counts.tallied, "COUNTED", 40)
     newest = list(chosen().events()[:40])
     for group in counts.top(chosen(), "source").groups:
         mine = [event for event in newest if event.source == group.value]

@@ -387,7 +387,7 @@ def test_users_of_groups_are_told_as_far_as_they_are_counted(as_user, auditor, s
     client = as_user(auditor)
     url = f"{LIST}?group_by=source&source=payments"
     assert 'data-label="Users">3</td>' in seen(client.get(url)).html
-    monkeypatch.setattr("audit.counts.largest.COUNTED", 2)
+    monkeypatch.setattr("audit.counts.tallied.COUNTED", 2)
     page = seen(client.get(url))
     assert 'data-label="Users">2+</td>' in page.html
     assert "Users are counted among the newest" in page.text

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from django.core.cache import cache
+
 from audit import enums, periods
 from audit.admin.links import events_url
 from audit.filters import AuditEventFilter
 from audit.models import Source
+
+SUGGESTED = 60
+"""For how many seconds the names of sources are remembered: they are asked for by every list."""
 
 LABELS = {
     "category": "Category",
@@ -192,7 +197,9 @@ class FilterForm:
 
     @property
     def sources(self) -> list[str]:
-        return list(Source.objects.values_list("name", flat=True))
+        """What may be typed as a source; a new one is offered a minute later at most."""
+        names = Source.objects.values_list("name", flat=True)
+        return cache.get_or_set("audit.source_names", lambda: list(names), SUGGESTED) or []
 
     @property
     def operations(self) -> list[str]:

@@ -7,8 +7,9 @@ events are counted one by one, within bounds that each function states.
 
 from audit.counts.activity import BARS, Activity, activity, by_framework
 from audit.counts.days import by_day
+from audit.counts.grouping import ORDERS, TOP, Largest, check_grouping, name, usual_order
 from audit.counts.groups import GROUPS, summary
-from audit.counts.largest import ORDERS, TOP, Largest, check_grouping, name, top, usual_order
+from audit.counts.largest import top
 from audit.counts.newest import GROUPED
 from audit.counts.patience import TookTooLong, exact_within
 from audit.counts.series import Series, series
