@@ -63,7 +63,7 @@ class HasScope(BasePermission):
     """Lets a key in that has a scope which the view's `required_scopes` names for the method.
 
     Of several scopes any one is enough. A method that stands there with None is open to every key;
-    one that does not stand there is not allowed.
+    one that does not stand there is not allowed, for the reason that `not_here` gives.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -74,7 +74,7 @@ class HasScope(BasePermission):
         scopes: Scopes = view.required_scopes
         method = "GET" if request.method == "HEAD" else str(request.method)
         if method not in scopes:
-            raise MethodNotAllowed(method)
+            raise MethodNotAllowed(method, getattr(view, "not_here", None))
         require_scope(request.auth, scopes[method])
         return True
 

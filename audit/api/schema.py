@@ -11,8 +11,11 @@ from audit import enums, pairing, reviewed
 from audit.api import problems
 from audit.api.serializers import ProblemSerializer
 from audit.counts import GROUPS
+from audit.detection.rules import BY_SLUG
 from audit.filters import AuditEventFilter
+from audit.models import AlertStatus, Severity
 from audit.periods import EXPECTED
+from audit.review.lists import STATES, AlertFilter, FindingFilter
 
 _SENTENCES = {
     "category": "Events of this category.",
@@ -67,6 +70,41 @@ def _filter(name: str) -> OpenApiParameter:
 
 FILTERS = [_filter(name) for name in AuditEventFilter.base_filters]
 """Every filter there is; one without a sentence above stops the import."""
+
+_OF_REVIEWS = {
+    "status": "Alerts with this status.",
+    "rule": "Alerts that this rule raised.",
+    "severity": "Those of this severity.",
+    "category": "Those of this category.",
+    "assigned_to": "Alerts that are assigned to this person.",
+    "state": "Exceptions in this state; `overdue` and `waiting` ones are open, too.",
+    "owner": "Exceptions that this person has to follow up.",
+}
+
+_CHOICES_OF_REVIEWS = {
+    "status": AlertStatus.values,
+    "rule": list(BY_SLUG),
+    "severity": Severity.values,
+    "category": list(map(str, enums.Category)),
+    "state": list(STATES),
+}
+
+
+def _of_review(name: str) -> OpenApiParameter:
+    item: dict[str, Any] = {"type": "string"}
+    if name in _CHOICES_OF_REVIEWS:
+        item["enum"] = _CHOICES_OF_REVIEWS[name]
+    return OpenApiParameter(
+        name,
+        {"type": "array", "items": item},
+        explode=True,
+        style="form",
+        description=f"{_OF_REVIEWS[name]} Repeated values mean 'any of'.",
+    )
+
+
+ALERT_FILTERS = [_of_review(name) for name in AlertFilter.base_filters]
+FINDING_FILTERS = [_of_review(name) for name in FindingFilter.base_filters]
 
 PAGING = [
     OpenApiParameter("cursor", str, description="From `next` or `previous` of another page."),

@@ -22,7 +22,7 @@ from audit.canonical import time_text
 from audit.ingest import Receipt
 from audit.ledger.encoding import to_base64
 from audit.ledger.evidence import Proved
-from audit.models import AuditEvent
+from audit.models import AlertStatus, AuditEvent, Severity
 
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 
@@ -317,6 +317,53 @@ class SummarySerializer(serializers.Serializer):
     """How many events there are in each combination of groups."""
 
     results = SummaryRowSerializer(many=True)
+
+
+class AlertSerializer(serializers.Serializer):
+    """What a rule found. Whom it concerns stands in its events, and in no alert."""
+
+    id = serializers.UUIDField()
+    rule = serializers.CharField()
+    rule_version = serializers.IntegerField()
+    severity = serializers.ChoiceField(choices=Severity.choices)
+    category = serializers.ChoiceField(choices=_choices(enums.Category))
+    status = serializers.ChoiceField(choices=AlertStatus.choices)
+    assigned_to = serializers.CharField(help_text="empty where it is nobody's")
+    count = serializers.IntegerField(help_text="its events")
+    first_at = TimeField(help_text="of its events, by their applications' clocks")
+    last_at = TimeField()
+    raised_at = TimeField(help_text="the portal's clock")
+
+
+class AlertPageSerializer(serializers.Serializer):
+    """One page of alerts, newest first."""
+
+    next = serializers.URLField(allow_null=True, help_text="older alerts")
+    previous = serializers.URLField(allow_null=True, help_text="newer alerts")
+    results = AlertSerializer(many=True)
+
+
+class ExceptionSerializer(serializers.Serializer):
+    """What is followed up, or was (PCI DSS 10.4.3)."""
+
+    number = serializers.IntegerField()
+    title = serializers.CharField()
+    category = serializers.ChoiceField(choices=_choices(enums.Category))
+    severity = serializers.ChoiceField(choices=Severity.choices)
+    owner = serializers.CharField()
+    due = serializers.DateField(help_text="of UTC")
+    opened_at = TimeField()
+    opened_by = serializers.CharField()
+    is_closed = serializers.BooleanField()
+    disposition = serializers.CharField(help_text="what it turned out to be; empty while open")
+    asked_by = serializers.CharField(help_text="who wants to close it and waits for a second")
+
+
+class ExceptionPageSerializer(serializers.Serializer):
+    """One page of exceptions, newest first."""
+
+    next = serializers.URLField(allow_null=True, help_text="older exceptions")
+    results = ExceptionSerializer(many=True)
 
 
 class ReasonSerializer(serializers.Serializer):

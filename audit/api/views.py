@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.db.models import F
 from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
@@ -29,7 +30,9 @@ from audit.filters import AuditEventFilter, BadFilter
 from audit.ingest import Receipt, Rejected, ingest, now
 from audit.ledger import evidence
 from audit.models import ApiKey, AuditEvent
+from audit.paging import BadCursor
 from audit.recorder import audit
+from audit.review.lists import AlertFilter, FindingFilter
 
 MAX_ROWS = 10_000
 """How many events one request may bring."""
@@ -348,6 +351,64 @@ class SourcesView(Door):
         found = show.SourceSerializer(sources.health(at), many=True).data
         nobody = show.UnknownSendersSerializer(sources.unknown_senders(at)).data
         return Response({"results": found, "unknown_senders": nobody})
+
+
+class AlertsView(Door):
+    """`/api/v1/alerts/`"""
+
+    required_scopes: ClassVar = {"GET": "read"}
+    takes_parameters = True
+    not_here = "Alerts are decided by people, in the portal's pages; here they can be read."
+
+    @extend_schema(
+        operation_id="alerts_list",
+        summary="Read alerts, newest first",
+        parameters=[*schema.ALERT_FILTERS, *schema.PAGING],
+        responses={200: show.AlertPageSerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Read alerts, newest first by their last event. They are decided by people only."""
+        chosen = AlertFilter(request.query_params, besides=["cursor", "page_size"])
+        found: Any = chosen.kept().annotate(occurred_at=F("last_at"))
+        page = paging.page(found, _page_size(request), _only(request, "cursor"))
+        return Response(
+            {
+                "next": _address(request, page.older),
+                "previous": _address(request, page.newer),
+                "results": show.AlertSerializer(page.events, many=True).data,
+            }
+        )
+
+
+class ExceptionsView(Door):
+    """`/api/v1/exceptions/`"""
+
+    required_scopes: ClassVar = {"GET": "read"}
+    takes_parameters = True
+    not_here = "Exceptions are followed up by people, in the portal's pages; here they can be read."
+
+    @extend_schema(
+        operation_id="exceptions_list",
+        summary="Read exceptions, newest first",
+        parameters=[*schema.FINDING_FILTERS, *schema.PAGING],
+        responses={200: show.ExceptionPageSerializer, **schema.failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Read exceptions, newest first. They are followed up by people only."""
+        chosen = FindingFilter(request.query_params, besides=["cursor", "page_size"])
+        found, size = chosen.kept().order_by("-number"), _page_size(request)
+        if cursor := _only(request, "cursor"):
+            found = found.filter(number__lt=_number(cursor))
+        rows = list(found[: size + 1])
+        older = str(rows[size - 1].number) if len(rows) > size else None
+        shown = show.ExceptionSerializer(rows[:size], many=True).data
+        return Response({"next": _address(request, older), "results": shown})
+
+
+def _number(cursor: str) -> int:
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 19:
+        return int(cursor)
+    raise BadCursor("this is not a cursor that a page has given")
 
 
 class SummaryView(Door):
