@@ -9,9 +9,11 @@ class AuditConfig(AppConfig):
     verbose_name = "Audit trail"
 
     def ready(self) -> None:
+        from procrastinate.contrib.django.models import ProcrastinateJob
         from rest_framework_api_key.models import APIKey
 
         from audit import checks, receivers  # noqa: F401  # importing them registers them
 
         # The library's own keys belong to no source; the portal has `audit.models.ApiKey`.
         admin.site.unregister(APIKey)
+        admin.site.unregister(ProcrastinateJob)  # the page "Jobs" tells it in words

@@ -28,6 +28,7 @@ READ_ONLY = {"web": "SELECT", "worker": "SELECT"}
 WORKER_APPENDS = {"web": "SELECT", "worker": "SELECT, INSERT"}
 WEB_APPENDS = {"web": "SELECT, INSERT", "worker": "SELECT"}
 WORKER_KEEPS = {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE"}
+WORKER_ALONE = {"web": "", "worker": "SELECT, INSERT, UPDATE, DELETE"}
 
 GRANTS = {
     EVIDENCE: {"web": f"INSERT, {GUARDED}", "worker": GUARDED},
@@ -59,6 +60,13 @@ GRANTS = {
     "audit_pruning": READ_ONLY,
     "audit_signoff": WEB_APPENDS,
     "audit_secondsignature": WEB_APPENDS,
+    "audit_jobrun": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
+    "audit_mail": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
+    "audit_alertnotice": WORKER_APPENDS,
+    "procrastinate_jobs": WORKER_ALONE,
+    "procrastinate_events": WORKER_ALONE,
+    "procrastinate_workers": WORKER_ALONE,
+    "procrastinate_periodic_defers": WORKER_ALONE,
     "audit_log": READ_ONLY,
     "django_migrations": READ_ONLY,
 }
@@ -72,6 +80,11 @@ _TABLES = """
     WHERE table_.relkind IN ('r', 'p') AND table_.relnamespace = 'public'::regnamespace
 """
 
+_SEQUENCES = """
+    SELECT oid::regclass::text FROM pg_class
+    WHERE relkind = 'S' AND relname LIKE 'procrastinate%' AND relnamespace = 'public'::regnamespace
+"""  # our own tables count by identity columns, for which INSERT is enough
+
 
 def apply(connection: BaseDatabaseWrapper) -> None:
     """Give the web and worker roles exactly the rights that stand above, on every table.
@@ -84,6 +97,8 @@ def apply(connection: BaseDatabaseWrapper) -> None:
         owner = cursor.fetchone()[0]
         cursor.execute(_TABLES)
         tables = cursor.fetchall()
+        cursor.execute(_SEQUENCES)
+        sequences = [sequence for (sequence,) in cursor.fetchall()]
         for role, name in role_names().items():
             if name == owner:
                 continue
@@ -94,6 +109,8 @@ def apply(connection: BaseDatabaseWrapper) -> None:
                 if rights := GRANTS.get(relation, EVERY_OTHER_TABLE)[role]:
                     cursor.execute(f"GRANT {rights} ON {table} TO {quoted}")
             cursor.execute(f"GRANT EXECUTE ON FUNCTION audit_make_partition(date) TO {quoted}")
+            for sequence in sequences if role == "worker" else ():
+                cursor.execute(f"GRANT USAGE ON SEQUENCE {sequence} TO {quoted}")
 
 
 def role_names() -> dict[str, str]:

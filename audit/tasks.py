@@ -17,8 +17,9 @@ from threading import Event, Thread
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from procrastinate.exceptions import ConnectorException
 
-from audit import following, pairing, searching
+from audit import following, jobs, notices, pairing, searching
 from audit.detection import detecting
 from audit.ingest import origin
 from audit.ledger import publishing, sealing, storage
@@ -40,6 +41,9 @@ BEAT = timedelta(seconds=5)
 
 PATIENCE = 5.0
 """Seconds after a failure until the next try."""
+
+LOOK = 5.0
+"""Seconds until it is looked again whether a job is due, or an alert is to be told of."""
 
 REST = 1.0
 """Seconds until a follower that has seen the whole log looks again."""
@@ -109,6 +113,9 @@ def start(stop: Event) -> list[Thread]:
             partial(detecting.detect, using=USING),
             partial(_rest, detecting.FOLLOWER),
         ),
+        "scheduler": (jobs.schedule, lambda stop: stop.wait(LOOK)),
+        "notices": (notices.tell_alerts, lambda stop: stop.wait(LOOK)),
+        "jobs": (partial(jobs.work, stop, partial(_beat, "jobs", "")), lambda _: None),
     }
     threads = [
         Thread(target=_keep_doing, args=(part, work, pause, stop), name=part)
@@ -153,7 +160,7 @@ def _done(work: Callable[[], object]) -> str:
         return ""  # another worker does it: this one stands by
     except (publishing.Contradiction, ImproperlyConfigured, OSError) as error:
         return str(error)
-    except (DatabaseError, InterfaceError) as error:
+    except (DatabaseError, InterfaceError, ConnectorException) as error:
         close_old_connections()
         return f"the database: {' '.join(str(error).split())}"
     except Exception as error:  # a fault of ours may not end a part unseen

@@ -97,6 +97,39 @@ AUDITPORTAL_REVIEW_ZONE = _zone("AUDITPORTAL_REVIEW_ZONE")
 AUDITPORTAL_REVIEW_HOURS = env.int("AUDITPORTAL_REVIEW_HOURS", 24)
 """How many hours after its end a day may be signed off in time."""
 
+# --- jobs and notices --------------------------------------------------------------------------
+
+
+def _hour(name: str, otherwise: int) -> int:
+    """An hour of the day, for an error at start where it is none."""
+    value = env.int(name, otherwise)
+    if not 0 <= value <= 23:
+        raise ImproperlyConfigured(f"{name}: {value} is no hour; use 0 to 23")
+    return value
+
+
+AUDITPORTAL_DIGEST_HOUR = _hour("AUDITPORTAL_DIGEST_HOUR", 7)
+"""At which hour of the review's time zone the daily digest is sent."""
+
+AUDITPORTAL_URL = env.str(
+    "AUDITPORTAL_URL", f"https://{ALLOWED_HOSTS[0]}" if DEPLOYED else "http://127.0.0.1:8000"
+).rstrip("/")
+"""Where the portal is reached, for the links in mails."""
+
+_mail = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST = _mail.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _mail.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _mail.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "AuditPortal <auditportal@localhost>")
+
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
+PROCRASTINATE_DATABASE_ALIAS = "worker"
+
 # --- the database: web by default, its owner for migrations, the worker for the ledger ---------
 
 
@@ -168,6 +201,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework_api_key",
     "drf_spectacular",
+    "procrastinate.contrib.django",
     "audit",
 ]
 MIDDLEWARE = [

@@ -211,7 +211,7 @@ def test_the_readmes_paths_exist():
 def test_the_readmes_variables_are_those_that_the_settings_read():
     text = (ROOT / "auditportal" / "settings.py").read_text()
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', text))
-    by = "required_when_deployed|database|proxies|zone"
+    by = "required_when_deployed|database|hour|proxies|zone"
     read |= set(re.findall(rf'_(?:{by})\(\s*"([A-Z_]+)"', text))
     told = set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
     assert read - told - {"DEBUG"} == set(), "not in the README's table"

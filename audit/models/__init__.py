@@ -15,6 +15,7 @@ from audit.models.detection import (
     Severity,
 )
 from audit.models.evidence import ENTRY_FIELDS, AuditEvent, Log, Pending
+from audit.models.jobs import AlertNotice, JobRun, Mail
 from audit.models.ledger import (
     Checkpoint,
     Cosignature,
@@ -41,10 +42,11 @@ from audit.models.signoff import SecondSignature, SignOff
 from audit.models.views import MAX_QUERY, SavedView
 
 __all__ = [
-    "ENTRY_FIELDS", "MAX_QUERY", "STATE", "Alert", "AlertEvent", "AlertStatus", "AlertStep",
-    "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount", "DetectionState",
-    "Disposition", "Finding", "FindingLink", "FindingStep", "Follower", "Heartbeat", "HourlyCount",
-    "Leaf", "Log", "LogKey", "Mark", "Pair", "Pending", "Pruning", "Publication", "Refusal",
-    "RuleVersion", "SavedView", "Scope", "SearchText", "SecondSignature", "Severity", "SignOff",
-    "Source", "Throttle", "Tile", "Unpaired", "Verification", "default_scopes",
+    "ENTRY_FIELDS", "MAX_QUERY", "STATE", "Alert", "AlertEvent", "AlertNotice", "AlertStatus",
+    "AlertStep", "ApiKey", "AuditEvent", "Checkpoint", "Cosignature", "DailyCount",
+    "DetectionState", "Disposition", "Finding", "FindingLink", "FindingStep", "Follower",
+    "Heartbeat", "HourlyCount", "JobRun", "Leaf", "Log", "LogKey", "Mail", "Mark", "Pair",
+    "Pending", "Pruning", "Publication", "Refusal", "RuleVersion", "SavedView", "Scope",
+    "SearchText", "SecondSignature", "Severity", "SignOff", "Source", "Throttle", "Tile",
+    "Unpaired", "Verification", "default_scopes",
 ]  # fmt: skip

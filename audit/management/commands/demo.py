@@ -146,6 +146,7 @@ def set_up_user(name: str, role: str | None, password: str) -> None:
     """A member of staff with the rights of a role; without a role, with all rights."""
     user, _ = User.objects.get_or_create(username=name)
     user.is_staff, user.is_superuser = True, role is None
+    user.email = f"{name}@demo.auditportal.invalid"
     if not user.check_password(password):
         user.set_password(password)
     user.save()
@@ -195,7 +196,7 @@ def serve(demo: dict[str, Any], port: int) -> None:
     bind = ("--bind", f"{HOST}:{port}")
     processes = {
         "gunicorn": start("-m", "gunicorn", "-c", config, *bind, "auditportal.wsgi"),
-        "the worker": start("manage.py", "worker"),
+        "the worker": start("manage.py", "worker", AUDITPORTAL_URL=demo["portal"]),
     }
     try:
         wait_until_it_serves(processes["gunicorn"], demo["portal"] + "healthz")
@@ -213,10 +214,17 @@ def serve(demo: dict[str, Any], port: int) -> None:
 Process = subprocess.Popen[bytes]
 
 
-def start(*arguments: str) -> Process:
-    """In a session of its own, so that Ctrl-C reaches only us, and we stop it in order."""
+def start(*arguments: str, **variables: str) -> Process:
+    """In a session of its own, so that Ctrl-C reaches only us, and we stop it in order.
+
+    What it prints goes to standard error: mails that are sent nowhere else.
+    """
     return subprocess.Popen(
-        [sys.executable, *arguments], cwd=settings.BASE_DIR, start_new_session=True
+        [sys.executable, *arguments],
+        cwd=settings.BASE_DIR,
+        env=os.environ | variables,
+        stdout=2,
+        start_new_session=True,
     )
 
 

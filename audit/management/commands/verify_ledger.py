@@ -13,13 +13,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from audit.enums import PortalAction
 from audit.ingest import Rejected
+from audit.jobs import keep
 from audit.ledger.notes import VerifierKey
 from audit.ledger.verification.faults import Fault
 from audit.ledger.verification.run import Result, verify
 from audit.management.commands.load_events import Progress
-from audit.recorder import audit
 
 SHOWN = 20
 """How many faults of a kind are printed."""
@@ -100,14 +99,7 @@ def _verified(against: Path | None, vkey: VerifierKey | None, since: int | datet
 def _record(result: Result) -> None:
     """Keep what came of it, and that it was done. Raises `CommandError`, with what came of it."""
     try:
-        result.store()
-        audit.record_sync(
-            action=PortalAction.PORTAL_LEDGER_VERIFICATION_FAILED
-            if result.faults.counts
-            else PortalAction.PORTAL_LEDGER_VERIFIED,
-            actor_type="system",
-            context={"tree_size": result.size, "verdict": result.verdict},
-        )
+        keep(result)
     except (DatabaseError, Rejected) as error:
         text = f"{_report(result)}\nthis could not be recorded: {' '.join(str(error).split())}"
         raise CommandError(text, returncode=2) from error
