@@ -7,7 +7,7 @@ No mail holds personal data: it says how many and which, and links to the portal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from smtplib import SMTPException
@@ -28,11 +28,12 @@ from procrastinate.jobs import Job
 from audit import counts
 from audit.filters import AuditEventFilter
 from audit.models import Alert, AlertNotice, AlertStatus, Mail, Severity, Verification
+from audit.review import calendar, findings
+from audit.review.alerts import UNDECIDED
+from audit.review.deeds import PERMISSION
+from audit.review.standing import State
 
 USING = "worker"
-
-PERMISSION = "audit.review_alert"
-"""Who holds it and has an e-mail address gets notices."""
 
 MOST_ALERTS = 1_000
 """How many alerts one mail tells of at most; the next mail tells of the others."""
@@ -43,7 +44,11 @@ MOST_NAMED = 20
 LONGEST_PAUSE = timedelta(hours=1)
 """How long at most a mail waits until it is tried again."""
 
-UNDECIDED = (AlertStatus.OPEN, AlertStatus.IN_REVIEW)
+DAYS = 30
+"""How many days back a digest looks for days that are not signed off."""
+
+WAITING = (State.DUE, State.MISSING, State.WAITS, State.REOPENED)
+"""The states of a day that somebody has to do something about."""
 
 
 class Letter(NamedTuple):
@@ -80,6 +85,10 @@ class Figures:
 
     at: datetime
     zone: str
+    unsigned_days: int
+    """Days of the last month, of one category each, that are over and not wholly signed."""
+    overdue: Sequence[int]
+    """The numbers of the exceptions whose due date is over."""
     raised: Mapping[str, int]
     """Alerts raised in the 24 hours before, by severity."""
     undecided: Mapping[str, int]
@@ -104,7 +113,7 @@ def digest(figures: Figures, address: Address) -> Letter:
         begin = f"{_many(len(needs), 'thing')} {'needs' if len(needs) == 1 else 'need'} you"
         subject = f"AuditPortal: {begin}"
     else:
-        begin = subject = "Nothing needs you today"
+        begin = "Nothing needs you today"
         subject = "AuditPortal: nothing needs you today"
     lines = [f"{begin}.", day, ""]
     for need, url in needs:
@@ -117,7 +126,16 @@ def _needs(figures: Figures, address: Address) -> list[tuple[str, str]]:
     """What somebody has to do, each with the page on which they do it."""
     needs = []
     if undecided := sum(figures.undecided.values()):
-        needs.append((f"{_many(undecided, 'alert')} to decide", address("admin:index")))
+        needs.append((f"{_many(undecided, 'alert')} to decide", address("admin:alerts")))
+    if figures.unsigned_days:
+        what = _many(figures.unsigned_days, "day and category", "days and categories")
+        needs.append((f"{what} to sign off", address("admin:review_calendar")))
+    if figures.overdue:
+        numbers = ", ".join(str(number) for number in figures.overdue[:MOST_NAMED])
+        more = len(figures.overdue) - MOST_NAMED
+        what = _many(len(figures.overdue), "exception")
+        numbers += f" and {more:,} more" if more > 0 else ""
+        needs.append((f"{what} overdue: {numbers}", address("admin:exceptions")))
     if figures.log_is_in_doubt:
         needs.append((_of_the_log(figures), address("admin:ledger")))
     return needs
@@ -128,6 +146,8 @@ def _lines(figures: Figures) -> list[str]:
     return [
         f"- Alerts raised in 24 hours: {_by_severity(figures.raised)}",
         f"- Alerts nobody has decided: {_by_severity(figures.undecided)}",
+        f"- Days and categories not signed off, of the last {DAYS} days: {figures.unsigned_days:,}",
+        f"- Exceptions overdue: {len(figures.overdue):,}",
         f"- Open attempts: {attempts}",
         f"- {_of_the_log(figures)}",
     ]
@@ -146,8 +166,8 @@ def _by_severity(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{numbers.get(each, 0):,} {each}" for each in reversed(Severity.values))
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _many(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def figures(at: datetime) -> Figures:
@@ -158,6 +178,8 @@ def figures(at: datetime) -> Figures:
     return Figures(
         at=at,
         zone=settings.AUDITPORTAL_REVIEW_ZONE,
+        unsigned_days=_unsigned_days(at),
+        overdue=list(findings.overdue().values_list("number", flat=True)),
         raised=_severities(alerts.filter(raised_at__gte=at - timedelta(days=1))),
         undecided=_severities(alerts.filter(status__in=UNDECIDED)),
         open_attempts=attempts.number,
@@ -166,6 +188,12 @@ def figures(at: datetime) -> Figures:
         if newest
         else None,
     )
+
+
+def _unsigned_days(at: datetime) -> int:
+    today = at.astimezone(ZoneInfo(settings.AUDITPORTAL_REVIEW_ZONE)).date()
+    found = calendar.standings(today - timedelta(days=DAYS), today, at)
+    return sum(one.state in WAITING for one in found.values())
 
 
 def _severities(alerts: QuerySet[Alert]) -> dict[str, int]:
@@ -214,16 +242,16 @@ def letter_of_alerts(alerts: list[Alert], address: Address) -> Letter:
         ]
     if len(alerts) > MOST_NAMED:
         lines.append(f"- and {len(alerts) - MOST_NAMED:,} more")
-    lines += ["", "Look into them, and decide:", address("admin:index")]
+    lines += ["", "Look into them, and decide:", address("admin:alerts")]
     return Letter(f"AuditPortal: {many} of high severity", "\n".join(lines) + "\n")
 
 
 # --- sending -----------------------------------------------------------------------------------
 
 
-def readers() -> list[User]:
-    """The staff who get notices."""
-    users = User.objects.db_manager(USING).with_perm(
+def readers(using: str = USING) -> list[User]:
+    """The staff who get notices: who may review alerts, and have an e-mail address."""
+    users = User.objects.db_manager(using).with_perm(
         PERMISSION, backend="django.contrib.auth.backends.ModelBackend"
     )
     return list(users.filter(is_staff=True).exclude(email="").order_by("username"))

@@ -21,6 +21,8 @@ from audit import jobs, tasks
 from audit.ingest import ingest
 from audit.models import AuditEvent, Heartbeat, JobRun, Mail, Verification
 from tests.conftest import a_sign_in, soon, superuser_dsn
+from tests.test_ledger_pages import signed_in
+from tests.test_pages import seen
 from tests.test_sealing import WORK, environment
 
 ROOT = Path(__file__).parent.parent
@@ -261,3 +263,65 @@ def test_a_job_whose_worker_was_killed_in_the_middle_is_done_by_another(own_data
         other.terminate()
         assert other.wait(20) == 0
     assert Verification.objects.count() == 1
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+PAGE = "/admin/jobs/"
+
+
+def beats(**errors: str) -> None:
+    for part in ("sealer", "jobs"):
+        Heartbeat.objects.using("worker").create(
+            part=part, at=datetime.now(UTC), error=errors.get(part, "")
+        )
+
+
+def test_the_page_of_jobs_says_what_was_done_and_what_comes_next(own_database):
+    now = datetime.now(UTC)
+    beats()
+    for run in jobs.schedule(now):
+        if run.job == "partitions":
+            jobs.perform(context(), run.pk)
+    page = seen(signed_in("Reviewer").get(PAGE))
+    assert "Everything runs as it should" in page.text
+    assert "There is a place for events up to the end of" in page.text
+    assert f"{jobs.next_due(2, now):%Y-%m-%d} 02:00" in page.text
+    assert "waits for a worker" in page.text
+    assert "Nobody gets notices" in page.text
+    assert page.forbidden == []
+
+
+def test_the_page_of_jobs_shows_failures_with_their_message(own_database):
+    now = datetime.now(UTC)
+    beats(jobs="the database: is gone")
+    JobRun.objects.using("worker").create(
+        job="verification", due_at=jobs.last_due(2, now), started_at=now, tries=2,
+        error="OSError: disk full", try_at=now + timedelta(minutes=3),
+    )  # fmt: skip
+    Mail.objects.using("worker").create(kind="digest", key="x", to="ada", error="no room", tries=4)
+    page = seen(signed_in("Reviewer").get(PAGE))
+    for words in ("failed; it is tried again in 2 min", "OSError: disk full", "no room"):
+        assert words in page.text
+    assert "cannot go on the database: is gone" in page.text
+    assert "thing" in page.text
+    assert "Show this page to whoever runs the portal" in page.text
+
+
+def test_a_run_that_was_missed_is_told(own_database):
+    beats()
+    jobs.schedule(datetime.now(UTC) - 3 * DAY)
+    page = seen(signed_in("Reviewer").get(PAGE))
+    assert page.text.count("missed: no worker runs") >= len(jobs.TASKS) - 1
+
+
+def test_the_page_of_jobs_of_an_empty_portal_says_what_comes_next(own_database):
+    page = seen(signed_in("Reviewer").get(PAGE))
+    assert "The worker has never run" in page.text
+    assert "Nothing has run yet" in page.text
+
+
+def test_the_page_of_jobs_is_for_those_who_may_view_events(own_database):
+    assert signed_in().get(PAGE).status_code == 403
+    assert signed_in("Auditor").post(PAGE).status_code == 405
+    assert seen(signed_in("Manager").get("/admin/")).hrefs(PAGE) == [PAGE]

@@ -18,6 +18,7 @@ from audit.admin.calendar import calendar_page, evidence_file, yesterday_signed
 from audit.admin.days import day_page, second_page, sign_page
 from audit.admin.events import AuditEventAdmin
 from audit.admin.exceptions import exception_page, exceptions_page, new_page
+from audit.admin.jobs import jobs_page
 from audit.admin.keys import ApiKeyAdmin, SourceAdmin
 from audit.admin.ledger import ledger_page
 from audit.admin.overview import overview
@@ -69,6 +70,7 @@ class PortalSite(admin.AdminSite):
             path(
                 "exceptions/<int:number>/", view(exception_page), {"site": self}, name="exception"
             ),
+            path("jobs/", require_safe(self.admin_view(jobs_page)), {"site": self}, name="jobs"),
             path("sources/", self.admin_view(health_page), {"site": self}, name="sources"),
             path("rules/", self.admin_view(rules_page), {"site": self}, name="rules"),
             path("rules/<slug:slug>/", self.admin_view(rule_page), {"site": self}, name="rule"),
