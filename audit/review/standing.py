@@ -59,7 +59,7 @@ class State(StrEnum):
     MISSING = "missing", "missing", "✕"
     SIGNED = "signed", "signed", "✓"
     LATE = "late", "signed late", "✓"
-    WAITS = "waits", "waits for a second person", "2"
+    WAITS = "waits", "waits for a second person", "½"
     REOPENED = "reopened", "reopened", "↻"
 
 
