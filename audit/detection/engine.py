@@ -48,7 +48,7 @@ DAYS_OF_PAUSES = 28
 HALF_NAMES = {"attempts": True, "outcomes": False}
 """What waits for its other half, and whether it is the attempt."""
 
-CLOCK = ("", 0, "clock")
+CLOCK = ("clock", 0, "log")
 PAIRING = ("pairing", 0)
 """The state of the log's own time, and where halves wait; neither is a rule's."""
 

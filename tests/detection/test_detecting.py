@@ -130,7 +130,7 @@ def test_alerts_and_state_name_nobody(month):
 
 
 def clock():
-    return DetectionState.objects.get(rule="", key="clock").state["hour"]
+    return DetectionState.objects.get(rule="clock").state["hour"]
 
 
 def test_idle_hours_go_by_once_and_never_backwards(month):
