@@ -55,6 +55,8 @@ PAIRING = ("pairing", 0)
 Place = tuple[str, int, str]
 """Of what a state is: rule, version and key."""
 
+_ADDRESS, _SOURCE = KEYS[By.ADDRESS], KEYS[By.SOURCE]
+
 NAMESPACE = uuid5(NAMESPACE_OID, "auditportal alert")
 
 
@@ -128,6 +130,7 @@ class Engine:
         self._by_slot: dict[tuple[str, int], Setting] = {}
         self._unpaired: dict[bool, Setting] = {}
         self._of_source: dict[type, Setting] = {}
+        self._watches: dict[str, list[_Watch]] = {}
         self._ahead: tuple[Setting, int] | None = None
         for setting in settings:
             self._place(setting)
@@ -217,9 +220,9 @@ class Engine:
         value = key_of(fact)
         if not value or not isinstance(value, str):
             return None
-        if key_of is KEYS[By.ADDRESS]:
+        if key_of is _ADDRESS:
             return self.digest(f"address {_network(value)}")
-        if key_of is KEYS[By.SOURCE]:
+        if key_of is _SOURCE:
             return self.digest(f"source {value}")
         return self.digest(f"user {value}")
 
@@ -342,10 +345,20 @@ class Engine:
             self._burst(self._ahead[0], self.digest(f"source {fact.source}"), fact)
         if (fact.source, fact.action) not in self._seen and Novel in self._of_source:
             self._meet(self._of_source[Novel], fact)
-        if Silent in self._of_source:
-            self._listen(self._of_source[Silent], fact)
-        if Slow in self._of_source:
-            self._clock_in(self._of_source[Slow], fact)
+        watches = self._watches.get(fact.source)
+        if watches is None:
+            watches = self._watches[fact.source] = self._watches_of(fact.source)
+        for watch, setting, place in watches:
+            watch(setting, place, fact)
+
+    def _watches_of(self, source: str) -> list[_Watch]:
+        key = self.digest(f"source {source}")
+        kinds = ((Silent, self._listen), (Slow, self._clock_in))
+        return [
+            (watch, setting, (*setting.slot, key))
+            for kind, watch in kinds
+            if (setting := self._of_source.get(kind))
+        ]
 
     def _meet(self, setting: Setting, fact: Fact) -> None:
         self._seen.add((fact.source, fact.action))
@@ -361,8 +374,7 @@ class Engine:
         if not self._join(setting, key, state, fact, MINUTE * setting.parameters["minutes"]):
             self._raise(setting, key, state, [[fact.at, fact.recorded, fact.leaf]], fact.action)
 
-    def _listen(self, setting: Setting, fact: Fact) -> None:
-        place = (*setting.slot, self.digest(f"source {fact.source}"))
+    def _listen(self, setting: Setting, place: Place, fact: Fact) -> None:
         state = self.states.get(place)
         recorded = fact.recorded
         if state is not None and recorded - state.data["last"] < MINUTE:
@@ -390,10 +402,8 @@ class Engine:
         self._raise(setting, place[2], state, [last], "")
         self._set_due(place, state, None)
 
-    def _clock_in(self, setting: Setting, fact: Fact) -> None:
+    def _clock_in(self, setting: Setting, place: Place, fact: Fact) -> None:
         """Note how late an arrival is at least: what comes at one moment is one arrival."""
-        key = self.digest(f"source {fact.source}")
-        place = (*setting.slot, key)
         delay = fact.recorded - fact.at
         state = self.states.get(place)
         if state is None:
@@ -406,13 +416,12 @@ class Engine:
             return
         given = setting.parameters
         least, count = 1000 * given["seconds"], given["count"]
-        if arrivals and judging.constant_delay(
+        is_behind = judging.constant_delay(
             arrivals, count=count, least=least, most=DAY, spread=1000 * given["spread"]
-        ):
-            last = Fact(fact.leaf, fact.at, fact.recorded, fact.action, fact.source)
-            if not self._join(setting, key, state, last, LONGEST):
-                entry: Entry = [fact.at, fact.recorded, fact.leaf]
-                self._raise(setting, key, state, [entry], fact.action)
+        )
+        if is_behind and not self._join(setting, place[2], state, fact, LONGEST):
+            entry: Entry = [fact.at, fact.recorded, fact.leaf]
+            self._raise(setting, place[2], state, [entry], fact.action)
         if delay < least and arrivals and arrivals[-1][1] < least:
             arrivals[:] = [[fact.recorded, delay]]  # on time: nothing before it matters
         else:
@@ -520,6 +529,7 @@ class Engine:
         return True
 
 
+_Watch = tuple[Callable[[Setting, Place, Fact], None], Setting, Place]
 _Judge = tuple[Setting, Callable[[Fact], str | None], Callable[[Setting, str, Fact], None]]
 
 
