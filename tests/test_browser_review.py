@@ -1,159 +1,134 @@
-"""A day of review in a real browser: alerts, an exception, signatures, a late event, evidence."""
+"""A reviewer in a real browser: an alert decided, an exception from the list, closed by two."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
-from uuid import uuid4
-from zipfile import ZipFile
 
 import pytest
-from django.contrib.auth.models import User
-from playwright.sync_api import Browser, Page, expect
+from django.contrib.auth.models import Group, User
+from playwright.sync_api import Browser, expect
 from pytest_django.live_server_helper import LiveServer
 
-from audit import tasks
-from audit.enums import PortalAction
-from audit.review.alerts import decide_benign
-from audit.review.findings import About, close, confirm, open_finding
-from tests.browser import signed_in, violations
-from tests.test_pages import recorded
-from tests.test_review_days import DAY, TODAY, YESTERDAY, an_alert, happened, staff
+from audit.ingest import ingest
+from audit.models import Alert, Finding
+from tests.browser import PASSWORD, signed_in, violations
+from tests.conftest import a_sign_in
+from tests.test_review import opened, raised
 
 pytestmark = pytest.mark.browser
+
+LIST = "/admin/audit/auditevent/?source=payments"
 
 
 @pytest.fixture
 def portal(own_database: str) -> Iterator[str]:
-    """A portal with a reviewer and a manager, and a day with two alerts."""
-    staff("ada")
-    staff("bob", "Manager")
-    role = {"action": "role_assigned", "context": {"role_name": "admin", "assigned_by": "u-1"}}
-    happened({"user_id": "u-1"}, {"user_id": "ada"}, {"user_id": "u-1"}, role)
+    """The address of a portal with a reviewer, a manager, five events and an alert."""
+    for name, role in (("ada", "Reviewer"), ("grace", "Manager")):
+        user = User.objects.create_user(name, password=PASSWORD, is_staff=True)
+        user.groups.add(Group.objects.get(name=role))
+    rows = [a_sign_in(user_id=f"u-{number}") for number in range(5)]
+    receipts = ingest(rows, source="payments")
+    raised(*(receipt.id for receipt in receipts[:2]), rule="failed-sign-ins-user")
     server = LiveServer("127.0.0.1")
     yield server.url
     server.stop()
 
 
-def sign(page: Page, comment: str) -> None:
-    page.get_by_label("Comment").fill(comment)
-    page.get_by_role("button", name="Sign").click()
-
-
-def test_a_day_is_reviewed_from_its_alerts_to_the_evidence(browser: Browser, portal: str) -> None:
-    benign, bad = an_alert(), an_alert()
-    with (
-        signed_in(browser, portal, user="ada") as (ada, complaints),
-        signed_in(browser, portal, user="bob") as (bob, more),
-    ):
-        ada.get_by_role("link", name="Daily review").first.click()
-        ada.get_by_role("link", name=f"Authentication, {YESTERDAY.day} {YESTERDAY:%B}").click()
-        expect(ada.get_by_text("2 alerts are undecided.")).to_be_visible()
-        expect(ada.get_by_role("button", name="Sign off")).to_have_count(0)
-
-        decide_benign(benign.pk, "a typing error", by="ada")
-        finding = open_finding(
-            About(alerts=[bad.pk]), title="Guessing at u-1", reason="too many failures",
-            owner="bob", severity="high", due=TODAY + timedelta(days=3), by="ada", token=uuid4(),
-        )  # fmt: skip
-        close(finding.pk, "event", "the address is blocked", by="ada")
-        confirm(finding.pk, "looked at it", by="bob")
-
-        ada.reload()
-        expect(ada.get_by_text("Guessing at u-1")).to_be_visible()
-        sign(ada, "one typing error, one guesser")
-        expect(ada.get_by_text("It waits for a second person now")).to_be_visible()
-        expect(ada.get_by_role("button", name="Sign")).to_have_count(0)
-
-        bob.goto(DAY)
-        expect(bob.get_by_role("heading", name="Signed by ada, waits")).to_be_visible()
-        sign(bob, "looked at what ada did")
-        expect(bob.get_by_role("heading", name="Signed by ada on")).to_be_visible()
-
-        happened({"user_id": "late"})
-        bob.reload()
-        expect(bob.get_by_role("heading", name="Signed by ada, 1 late event")).to_be_visible()
-        expect(bob.get_by_role("region", name="Late events")).to_contain_text("late")
-        sign(bob, "one late event, harmless")
-        expect(bob.get_by_role("heading", name="Signed by bob")).to_be_visible()
-        tasks.seal_pending()
-
-        bob.goto("/admin/days/")
-        for label in ("From", "to"):
-            bob.get_by_label(label, exact=True).fill(str(YESTERDAY))
-        with bob.expect_download() as download:
-            bob.get_by_role("button", name="Download ZIP").click()
-        with ZipFile(download.value.path()) as archive:  # the window takes its downloads along
-            files = {name: archive.read(name) for name in archive.namelist()}
-        assert complaints == more == []
-    signed = list(csv.DictReader(io.StringIO(files["signoffs.csv"].decode())))
-    assert [(one["signed_by"], one["second_by"], one["events"]) for one in signed] == [
-        ("ada", "bob", "3"),
-        ("bob", "", "4"),
-    ]
-    alerts = json.loads(files["alerts.json"])
-    assert {alert["status"] for alert in alerts} == {"benign", "exception"}
-    [exception] = json.loads(files["exceptions.json"])
-    assert [step["by"] for step in exception["history"]] == ["ada", "ada", "bob"]
-    assert exception["is_closed"]
-    assert len(recorded(PortalAction.PORTAL_DAY_SIGNED_OFF)) == 2
-    assert sum(name.endswith(".tlog-proof") for name in files) == 3
-
-
-def test_the_calendar_is_walked_with_the_keyboard(browser: Browser, portal: str) -> None:
-    with signed_in(browser, portal, user="ada") as (page, complaints):
-        page.goto("/admin/days/")
-        table = page.locator("[data-calendar]").first
-        assert table.locator("a[tabindex='0']").count() == 1
-        cells = table.locator("tbody tr").first.locator("a")
-        cells.first.focus()
-        page.keyboard.press("ArrowRight")
-        expect(cells.nth(1)).to_be_focused()
-        page.keyboard.press("ArrowDown")
-        second = table.locator("tbody tr").nth(1).locator("a")
-        expect(second.nth(1)).to_be_focused()
-        page.keyboard.press("Home")
-        expect(second.first).to_be_focused()
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_contain_text("Authorization")
+def test_an_alert_is_decided(browser: Browser, portal: str) -> None:
+    with signed_in(browser, portal) as (page, complaints):
+        expect(page.get_by_role("link", name="Alerts 1 undecided")).to_be_visible()
+        page.get_by_role("link", name="Alerts 1 undecided").click()
+        page.get_by_role("link", name="Repeated failed sign-ins of one user").click()
+        page.get_by_role("button", name="Take it into review").click()
+        benign = page.get_by_role("form", name="Nothing is wrong")
+        benign.get_by_label("Why it is benign").fill("a load test of ours")
+        benign.get_by_role("button", name="Decide: benign").click()
+        expect(page.get_by_role("list").filter(has_text="decided: benign")).to_be_visible()
+        expect(page.get_by_text("1 undecided")).to_have_count(0)
         assert complaints == []
+    assert Alert.objects.get().status == "benign"
 
 
-@pytest.fixture
-def pages(portal: str) -> dict[str, str]:
-    """A page of each kind of day."""
-    an_alert()
-    with_late = f"/admin/days/{YESTERDAY}/authorization/"
-    return {
-        "calendar": "/admin/days/",
-        "refused month": "/admin/days/?month=x",
-        "busy day": DAY,
-        "privileged": with_late,
-        "empty day": f"/admin/days/{YESTERDAY}/session/",
-        "running day": f"/admin/days/{TODAY}/portal/",
-        "overview": "/admin/",
-    }
+def test_an_exception_is_opened_by_keyboard_and_closed_by_two(
+    browser: Browser, portal: str
+) -> None:
+    with signed_in(browser, portal) as (page, complaints):
+        page.goto(LIST)
+        for key in "jxjx":
+            page.keyboard.press(key)
+        expect(page.get_by_text("2 selected")).to_be_visible()
+        page.keyboard.press("m")
+        expect(page.get_by_text("2 events were marked as looked at.")).to_be_visible()
+        for key in "jxc":
+            page.keyboard.press(key)
+        page.keyboard.type("odd hour")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("cell", name="ada: odd hour")).to_be_visible()
+        for key in "jxjxe":
+            page.keyboard.press(key)
+        page.get_by_label("Title").fill("Guessing")
+        page.get_by_label("Why it has to be followed up").fill("many accounts")
+        page.get_by_label("Severity").select_option(label="High")
+        page.get_by_role("button", name="Open the exception").click()
+        close = page.get_by_role("form", name="Close")
+        close.get_by_label("It turned out to be").select_option(label="Incident")
+        close.get_by_label("Reason").fill("the address is blocked")
+        close.get_by_role("button", name="Ask a second person to close it").click()
+        expect(page.get_by_text("Another person has to confirm it.")).to_be_visible()
+        expect(page.get_by_role("button", name="Close as the second person")).to_have_count(0)
+        address = page.url
+        assert complaints == []
+    with signed_in(browser, portal, user="grace") as (page, complaints):
+        page.goto(address)
+        page.get_by_label("What you looked at").fill("the firewall's rules")
+        page.get_by_role("button", name="Close as the second person").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("closed: incident")
+        assert complaints == []
+    finding = Finding.objects.get()
+    assert (finding.is_closed, finding.links.count()) == (True, 2)
+
+
+def test_the_keys_of_a_review_are_told(browser: Browser, portal: str) -> None:
+    with signed_in(browser, portal) as (page, _):
+        page.goto(LIST)
+        page.keyboard.press("?")
+        for told in ("select the row, or not", "mark as looked at", "make an exception"):
+            expect(page.get_by_role("dialog").get_by_text(told)).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_the_review_is_accessible_and_fits(
-    browser: Browser, portal: str, pages: dict[str, str], scheme: str, width: int
+def test_the_pages_of_a_review_are_accessible_and_fit(
+    browser: Browser, portal: str, scheme: str, width: int
 ) -> None:
+    alert = Alert.objects.get()
+    number = opened(by="ada", alerts=[raised().pk], severity="high").pk
+    pages = {
+        "overview": "/admin/",
+        "alerts": "/admin/alerts/",
+        "no alerts": "/admin/alerts/?status=benign",
+        "refused filter": "/admin/alerts/?status=x",
+        "alert": f"/admin/alerts/{alert.pk}/",
+        "exceptions": "/admin/exceptions/",
+        "no exceptions": "/admin/exceptions/?state=closed",
+        "exception": f"/admin/exceptions/{number}/",
+        "new exception": f"/admin/exceptions/new/?alert={alert.pk}",
+        "list": LIST,
+        "event": None,
+    }
     faults: list[Any] = []
-    User.objects.filter(username="bob").update(is_superuser=True)
-    with signed_in(browser, portal, scheme, width, user="bob") as (page, complaints):
-        page.goto(pages["privileged"])
-        sign(page, "a comment")
-        happened({"action": "access_denied", "context": {}})
-        for name, address in {**pages, "reopened day": pages["privileged"]}.items():
-            page.goto(address)
+    with signed_in(browser, portal, scheme, width) as (page, complaints):
+        for name, address in pages.items():
+            if address:
+                page.goto(address)
+            else:
+                page.get_by_role("rowheader").first.get_by_role("link").click()
+            page.evaluate(
+                "for (const one of document.querySelectorAll('main details')) one.open = true"
+            )
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 faults.append((name, "wider than the window"))
             faults += [(name, complaint) for complaint in complaints]
             faults += [(name, violation) for violation in violations(page)]
             complaints.clear()  # axe itself tries an inline style, which the policy blocks
-    assert faults == []
+    assert faults == [], faults
