@@ -90,7 +90,7 @@ def of_newest(
     joined = [list(keys), list(keys.values())] if keys else []
     with connections[using].cursor() as cursor:
         cursor.execute(query, [*parameters, *joined, end, start, limit])
-        return _read(cursor.fetchall(), end, is_day=is_day)
+        return _read(cursor.fetchall(), is_day=is_day)
 
 
 def _order(order: str) -> str:
@@ -98,12 +98,12 @@ def _order(order: str) -> str:
     return f"{'key' if by == 'value' else by} {'DESC' if order.startswith('-') else 'ASC'}"
 
 
-def _read(rows: list[tuple[Any, ...]], end: datetime, *, is_day: bool) -> Newest:
+def _read(rows: list[tuple[Any, ...]], *, is_day: bool) -> Newest:
     groups: dict[Any, Group] = {}
     axis, looked_at = None, 0
     for key, bar, events, failures, first, last, users, begin, step, seen in rows:
         if bar is None:
-            axis, looked_at = Axis(begin, step, max(end, begin + step)), seen
+            axis, looked_at = Axis(begin, step, begin + BARS * step), seen
             groups[key] = Group(key, events, failures, first, last, users, users_of=events)
         elif group := groups.get(key):
             assert axis is not None
