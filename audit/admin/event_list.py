@@ -91,8 +91,7 @@ def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     series = counts.series(chosen, unit, EPOCH, by=stack)
     if len({at for at, _, _ in series.stretches}) == 1:  # all on one day
         unit = HOUR
-        stack = stack_of(request.GET)
-    series = counts.series(chosen, unit, EPOCH, by=stack)
+        series = counts.series(chosen, unit, EPOCH, by=stack)
     if series.newest:
         total, start = counts.total(chosen), None
     else:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db.models import TextField, Value
+from django.db.models.functions import Cast
+
 from audit.enums import PortalAction
 from audit.models import Alert, AlertEvent, AuditEvent, FindingLink, Mark
 from audit.recorder import audit
@@ -80,15 +83,24 @@ class Reviewed:
     """The numbers of the exceptions that it stands in."""
 
 
+_LINK = "finding"
+
+
 def of(events: Sequence[AuditEvent]) -> dict[UUID, Reviewed]:
     """What reviews have said of each of these events."""
     ids = [event.pk for event in events]
     found = {event_id: Reviewed() for event_id in ids}
-    for mark in Mark.objects.filter(event_id__in=ids).order_by("at"):
-        kind = "comments" if mark.kind == Mark.Kind.COMMENT else "looked_at"
-        getattr(found[mark.event_id], kind).append(mark)
-    for link in FindingLink.objects.filter(event_id__in=ids).order_by("finding_id"):
-        found[link.event_id].findings.append(link.finding_id)  # type: ignore[index]  # never null
+    said = Mark.objects.filter(event_id__in=ids).values_list("event_id", "kind", "at", "by", "text")
+    links = FindingLink.objects.filter(event_id__in=ids).values_list(
+        "event_id", Value(_LINK), "at", "by", Cast("finding_id", TextField())
+    )
+    for event_id, kind, at, by, text in said.union(links, all=True).order_by("at"):
+        if kind == _LINK:
+            found[event_id].findings.append(int(text))
+        else:
+            mark = Mark(event_id=event_id, kind=kind, at=at, by=by, text=text)
+            known = found[event_id]
+            (known.comments if kind == Mark.Kind.COMMENT else known.looked_at).append(mark)
     for raised in AlertEvent.objects.filter(event_id__in=ids).select_related("alert"):
         found[raised.event_id].alerts.append(raised.alert)
     return found

@@ -209,7 +209,7 @@ def _timed(get: Callable[[], Any]) -> float:
 
 
 def _queries(get: Callable[[], Any]) -> int:
-    """How many statements a page sends, those of its record among them."""
+    """How many statements a page sends, with those of its record; BEGIN and COMMIT are none."""
     from contextlib import ExitStack
 
     from django.db import connections
@@ -221,7 +221,8 @@ def _queries(get: Callable[[], Any]) -> int:
             for alias in ("default", "evidence")
         ]
         get()
-    return sum(len(one) for one in captured)
+    statements = [query["sql"] for one in captured for query in one.captured_queries]
+    return sum(statement not in ("BEGIN", "COMMIT") for statement in statements)
 
 
 def _stock(query: dict[str, Any]) -> float:
