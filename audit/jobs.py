@@ -239,6 +239,7 @@ def perform(context: JobContext, run_id: int) -> None:
             run.result = TASKS[run.job].work(run, context.should_abort)
         except JobAborted:
             run.error = "The worker was stopped in the middle; it is done again at the next start."
+            run.try_at = datetime.now(UTC)
             raise
         except Exception as error:
             pause = BACKOFF.pause((context.job.attempts or 0) + 1)

@@ -14,7 +14,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from audit import following, pairing, tasks
 from audit.ingest import ingest
-from audit.models import Leaf, Publication, Verification
+from audit.models import Heartbeat, JobRun, Leaf, Mail, Publication, Verification
 from tests.browser import PASSWORD, signed_in, violations
 from tests.conftest import a_sign_in
 
@@ -49,11 +49,16 @@ def portal(own_database: str) -> Iterator[str]:
 
 
 def keep_what_the_ledger_shows() -> None:
-    """A place outside that fails, and a verification that found something."""
+    """A place outside and a job that fail, and a verification that found something."""
     at, event = datetime.now(UTC), Leaf.objects.get(index=0).event_id
     Publication.objects.using("worker").create(
         target="/mnt/published", tried_at=at, error="PermissionError: [Errno 13] Permission denied"
     )
+    Heartbeat.objects.using("worker").create(part="jobs", at=at, error="the database: is gone")
+    JobRun.objects.using("worker").create(
+        job="digest", due_at=at, started_at=at, tries=3, error="OSError: no room", try_at=at
+    )
+    Mail.objects.using("worker").create(kind="digest", key="x", to="ada", error="no room", tries=3)
     fault = {"kind": "LEAF_MISMATCH", "detail": "x", "index": 0, "event_id": str(event)}
     Verification.objects.using("worker").create(
         started_at=at, finished_at=at, first=0, size=6, verdict="inconsistent", fault_count=1,
@@ -154,6 +159,7 @@ PAGES = {
     "open attempts": "/admin/attempts/",
     "outcomes without an attempt": "/admin/attempts/?attempt=missing",
     "ledger": "/admin/ledger/",
+    "jobs": "/admin/jobs/",
     "rules": "/admin/rules/",
     "a rule": "/admin/rules/config-outside-hours/",
     "sources": "/admin/sources/",

@@ -44,15 +44,17 @@ def jobs_page(request: HttpRequest, site: AdminSite) -> TemplateResponse:
     tasks = [_job(task, at) for task in jobs.TASKS.values()]
     parts = [_part(beat, at) for beat in state(at).parts]
     mails = Mail.objects.filter(sent_at=None)
+    failing = mails.exclude(error="").order_by("-tries", "id").first()
     context = site.each_context(request) | {
         "title": "Jobs",
         "zone": settings.AUDITPORTAL_REVIEW_ZONE,
         "jobs": tasks,
-        "troubles": sum(each["outcome"] == "failure" for each in (*tasks, *parts)),
+        "troubles": sum(each["outcome"] == "failure" for each in (*tasks, *parts))
+        + (failing is not None),
         "parts": parts,
         "runs": [_run(run, at) for run in JobRun.objects.all()[:RUNS]],
         "waiting": mails.count(),
-        "failing": mails.exclude(error="").order_by("-tries", "id").first(),
+        "failing": failing,
         "sent": Mail.objects.filter(sent_at__gte=at - timedelta(days=1)).count(),
         "readers": len(notices.readers(using="default")),
     }
