@@ -7,6 +7,7 @@ PORT ?= 8000
 EVENTS_READ ?= 1000000
 READ_DATA ?= /var/tmp/auditportal-read-$(EVENTS_READ)
 PYTEST_ARGS ?= -n auto
+TEST_DATA ?= $(CURDIR)/var/tests
 BIN = $(VENV)/bin
 MANAGE = $(BIN)/python manage.py
 
@@ -23,7 +24,8 @@ demo: install ## set everything up and serve the portal with sample events (PORT
 	@exec $(MANAGE) demo --events $(EVENTS) --port $(PORT)
 
 test: install-tests ## run all tests, on a PostgreSQL of their own
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@mkdir -p $(TEST_DATA)
+	AUDITPORTAL_DATA_DIR=$(TEST_DATA) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: install-tests ## ingest, sealing and verification against named baselines, as ratios
 	$(BIN)/python -m tests.bench.ingest

@@ -376,6 +376,7 @@ def test_the_schema_is_valid_and_names_every_door_and_filter(tmp_path: Path) -> 
     assert set(paths) == {
         EVENTS, f"{EVENTS}{{id}}/", "/api/v1/actions/", "/api/v1/summary/",
         "/api/v1/export/events.csv", "/api/v1/sources/", f"{EVENTS}{{id}}/proof/",
+        "/api/v1/alerts/", "/api/v1/exceptions/",
     }  # fmt: skip
     for address in (EVENTS, "/api/v1/summary/", "/api/v1/export/events.csv"):
         parameters = {each["name"]: each for each in paths[address]["get"]["parameters"]}

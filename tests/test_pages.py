@@ -256,7 +256,7 @@ EVERY_FILTER = [
     ("operation", "user_login"), ("action", "user_login_failed"), ("outcome", "failure"),
     ("source", "payments"), ("user_id", "u-1"), ("user_id", "ü & co"), ("resource_type", "session"),
     ("resource_id", "r"), ("correlation_id", "c"), ("ip", "192.0.2.0/24"), ("session", "s"),
-    ("attempt", "open"),
+    ("attempt", "open"), ("review", "alerted"),
     ("occurred_after", "2026-01-01T00:00:00+01:00"), ("occurred_before", "2026-12-31"),
     ("recorded_after", "-7d"), ("recorded_before", "2999-12-31"), ("context", "reason:x"),
     ("q", "ada"),

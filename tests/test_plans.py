@@ -13,6 +13,7 @@ from audit.enums import Category
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
 from audit.review import days
+from audit.tasks import seal_pending
 
 END = datetime(2026, 11, 24, 16, tzinfo=UTC)
 WEEK = "occurred_after=2026-11-16&occurred_before=2026-11-22"
@@ -105,6 +106,7 @@ def test_groups_are_found_without_reading_all_events(filled, monkeypatch):
 
 
 def test_a_day_is_reviewed_without_reading_all_events(filled):
+    seal_pending()
     found = days.review(END.date() - timedelta(days=10), Category.AUTHENTICATION, END)
     with CaptureQueriesContext(connection) as captured:
         assert found.totals

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import TextField, Value
+from django.db.models import TextField, UUIDField, Value
 from django.db.models.functions import Cast
 
 from audit.enums import PortalAction
@@ -83,24 +83,31 @@ class Reviewed:
     """The numbers of the exceptions that it stands in."""
 
 
-_LINK = "finding"
+_LINK, _ALERT = "finding", "alert"
+"""What the rows are that are no marks."""
 
 
 def of(events: Sequence[AuditEvent]) -> dict[UUID, Reviewed]:
     """What reviews have said of each of these events."""
     ids = [event.pk for event in events]
     found = {event_id: Reviewed() for event_id in ids}
-    said = Mark.objects.filter(event_id__in=ids).values_list("event_id", "kind", "at", "by", "text")
-    links = FindingLink.objects.filter(event_id__in=ids).values_list(
-        "event_id", Value(_LINK), "at", "by", Cast("finding_id", TextField())
+    said = Mark.objects.filter(event_id__in=ids).values_list(
+        "event_id", "kind", "at", "by", "text", Value(None, UUIDField())
     )
-    for event_id, kind, at, by, text in said.union(links, all=True).order_by("at"):
+    links = FindingLink.objects.filter(event_id__in=ids).values_list(
+        "event_id", Value(_LINK), "at", "by", Cast("finding_id", TextField()), "alert_id"
+    )
+    raised = AlertEvent.objects.filter(event_id__in=ids).values_list(
+        "event_id", Value(_ALERT), "alert__raised_at", "alert__rule", "alert__status", "alert_id"
+    )
+    rows = said.union(links, raised, all=True).order_by("at")
+    for event_id, kind, at, by, text, alert_id in rows:
         if kind == _LINK:
             found[event_id].findings.append(int(text))
+        elif kind == _ALERT:
+            found[event_id].alerts.append(Alert(id=alert_id, rule=by, status=text))
         else:
             mark = Mark(event_id=event_id, kind=kind, at=at, by=by, text=text)
             known = found[event_id]
             (known.comments if kind == Mark.Kind.COMMENT else known.looked_at).append(mark)
-    for raised in AlertEvent.objects.filter(event_id__in=ids).select_related("alert"):
-        found[raised.event_id].alerts.append(raised.alert)
     return found
