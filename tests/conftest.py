@@ -277,9 +277,11 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=[("light", 1280), ("dark", 400)], ids=["light-1280", "dark-400"])
+def look(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """A colour scheme and a window's width, each once: `test_look` computes all contrasts."""
+    found: tuple[str, int] = request.param
+    return found
 
 
 # --- waiting -----------------------------------------------------------------------------------

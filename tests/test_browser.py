@@ -170,12 +170,11 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("width", [400, 1280])
 def test_every_page_is_accessible_and_fits(
-    browser: Browser, portal: str, scheme: str, width: int
+    browser: Browser, portal: str, look: tuple[str, int]
 ) -> None:
     faults: list[Any] = []
-    with signed_in(browser, portal, scheme, width) as (page, complaints):
+    with signed_in(browser, portal, *look) as (page, complaints):
         page.goto(f"{LIST}?source=payments")
         event = page.get_by_role("table").get_by_role("link").first.get_attribute("href")
         for name, address in {**PAGES, "event": event, "verified event": None}.items():

@@ -180,13 +180,12 @@ PAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [400, 1280])
 def test_the_list_is_accessible_and_fits_with_everything_opened(
-    browser: Browser, portal: str, scheme: str, width: int
+    browser: Browser, portal: str, look: tuple[str, int]
 ) -> None:
     faults: list[Any] = []
     User.objects.get(username="ada").saved_views.create(name="Mine", query="outcome=failure")
-    with signed_in(browser, portal, scheme, width) as (page, complaints):
+    with signed_in(browser, portal, *look) as (page, complaints):
         for name, address in PAGES.items():
             page.goto(address)
             faults += [(name, complaint) for complaint in complaints]

@@ -97,9 +97,8 @@ def test_the_keys_of_a_review_are_told(browser: Browser, portal: str) -> None:
             expect(page.get_by_role("dialog").get_by_text(told)).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [400, 1280])
 def test_the_pages_of_a_review_are_accessible_and_fit(
-    browser: Browser, portal: str, scheme: str, width: int
+    browser: Browser, portal: str, look: tuple[str, int]
 ) -> None:
     alert = Alert.objects.get()
     number = opened(by="ada", alerts=[raised().pk], severity="high").pk
@@ -117,7 +116,7 @@ def test_the_pages_of_a_review_are_accessible_and_fit(
         "event": None,
     }
     faults: list[Any] = []
-    with signed_in(browser, portal, scheme, width) as (page, complaints):
+    with signed_in(browser, portal, *look) as (page, complaints):
         for name, address in pages.items():
             if address:
                 page.goto(address)

@@ -11,6 +11,7 @@ A folder holds `checkpoint` (the newest), `checkpoints/SIZE` (every one that cam
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -127,7 +128,8 @@ def _keep(path: Path, text: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.new")
+    # Another worker, or thread, may be writing the same file.
+    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.new")
     with open(new, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
