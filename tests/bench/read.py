@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 RUNS = 100
-STOCK_RUNS, STOCK_SECONDS = 20, 60
+STOCK_RUNS, STOCK_SECONDS = 10, 30
 """How often a stock page is asked for, and for how long at most: some take most of a minute."""
 
 MOST_RECORDED = 10_000
