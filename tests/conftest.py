@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -221,10 +222,21 @@ def store(tables: None) -> Callable[..., list[Receipt]]:
 
 @pytest.fixture
 def own_database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """A copy of the test database for a test that commits; dropped afterwards.
+    """A copy of the test database for a test that commits; dropped afterwards."""
+    with _copy_of_the_database(django_db_blocker) as name:
+        yield name
 
-    Django would empty its database with TRUNCATE, which the guard refuses.
-    """
+
+@pytest.fixture(scope="module")
+def database_of_module(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The same for all tests of a module that only read what it takes long to store."""
+    with _copy_of_the_database(django_db_blocker) as name:
+        yield name
+
+
+@contextmanager
+def _copy_of_the_database(django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """Django would empty its database with TRUNCATE, which the guard refuses."""
     template = connections["owner"].settings_dict["NAME"]
     name = f"{template}_{uuid4().hex[:8]}"
     with django_db_blocker.unblock():

@@ -53,8 +53,8 @@ INDEXES = {
 """What is asked for, and in the name of an index that has to serve it; empty: any index may."""
 
 
-@pytest.fixture
-def filled(own_database):
+@pytest.fixture(scope="module")
+def filled(database_of_module):
     """30,000 events in three months, with their words, known to the planner."""
     for part in range(2):
         start = END - timedelta(days=60 - 30 * part)
