@@ -154,9 +154,11 @@ class Operation:
 
     async def __aenter__(self) -> Operation:
         if event := self._attempt():
+            attempt = asyncio.ensure_future(self._recorder.record(**event))
             try:
-                await asyncio.shield(self._recorder.record(**event))
+                await asyncio.shield(attempt)
             except asyncio.CancelledError as error:
+                await asyncio.wait([attempt])  # whoever ends the loop cancels what nobody awaits
                 await self.__aexit__(type(error), error, None)
                 raise
         return self
