@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
-from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 
@@ -49,9 +48,7 @@ def alerts_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
     chosen = AlertFilter(query, besides=["cursor"])
     context: dict[str, Any] = {"title": "Alerts", "form": _form(query, request.GET)}
     try:
-        # Under the name by which events are paged.
-        found: Any = chosen.kept().annotate(occurred_at=F("last_at"))
-        page = paging.page(found, PAGE_SIZE, request.GET.get("cursor", ""))
+        page = paging.page(chosen.paged(), PAGE_SIZE, request.GET.get("cursor", ""))
     except BadFilter as error:
         return render(request, site, "audit/alerts.html", context | {"problems": error.errors}, 400)
     except BadCursor as error:

@@ -148,9 +148,6 @@ def _problems(form: forms.Form) -> str:
 
 def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
     scope, standing = found.scope, found.standing
-    privileged, deeds = found.privileged()
-    open_attempts = found.open_attempts()
-    titles = {rule.rule: rule.title for rule in found.rules}
     return {
         "title": f"{scope.category.label}, {scope.day:%A} {scope.day.day} {scope.day:%B %Y}",
         "review": found,
@@ -165,6 +162,17 @@ def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
         "hindrances": list(_hindrances(request, found)),
         "form": SignForm(initial={"events": found.events, "alerts": found.alert_count}),
         "second_form": _second_form(request, found),
+        "own_url": _own_url(found),
+        "late": found.late_events(),
+        "log": _log(found),
+    } | _what_happened(found)
+
+
+def _what_happened(found: Review) -> dict[str, Any]:
+    scope = found.scope
+    privileged, deeds = found.privileged()
+    titles = {rule.rule: rule.title for rule in found.rules}
+    return {
         "rows": [
             {
                 "total": total,
@@ -180,9 +188,7 @@ def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
             [("category", scope.category.value)],
             ZoneInfo(scope.zone),
         ),
-        "own_url": _own_url(found),
         "alerts": [(alert, titles.get(alert.rule, alert.rule)) for alert in found.alerts],
-        "late": found.late_events(),
         "failures": list(_failures(found)),
         "failures_url": events_url([*scope.filters, ("outcome", "failure")]),
         "privileged": [
@@ -194,9 +200,8 @@ def _context(request: HttpRequest, found: Review) -> dict[str, Any]:
         "most_looked_up": MOST_LOOKED_UP,
         "most_shown": MOST_SHOWN,
         "most_alerts": MOST_ALERTS,
-        "open_attempts": open_attempts,
+        "open_attempts": found.open_attempts(),
         "open_url": events_url([*scope.filters, ("attempt", "open")]),
-        "log": _log(found),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -55,20 +57,22 @@ _CHOICES = {
 }
 
 
-def _filter(name: str) -> OpenApiParameter:
+def _filter(
+    name: str, sentences: Mapping[str, str], choices: Mapping[str, list[str]]
+) -> OpenApiParameter:
     item: dict[str, Any] = {"type": "string"}
-    if name in _CHOICES:
-        item["enum"] = _CHOICES[name]
+    if name in choices:
+        item["enum"] = choices[name]
     return OpenApiParameter(
         name,
         {"type": "array", "items": item},
         explode=True,
         style="form",
-        description=f"{_SENTENCES[name]} Repeated values mean 'any of'.",
+        description=f"{sentences[name]} Repeated values mean 'any of'.",
     )
 
 
-FILTERS = [_filter(name) for name in AuditEventFilter.base_filters]
+FILTERS = [_filter(name, _SENTENCES, _CHOICES) for name in AuditEventFilter.base_filters]
 """Every filter there is; one without a sentence above stops the import."""
 
 _OF_REVIEWS = {
@@ -90,18 +94,7 @@ _CHOICES_OF_REVIEWS = {
 }
 
 
-def _of_review(name: str) -> OpenApiParameter:
-    item: dict[str, Any] = {"type": "string"}
-    if name in _CHOICES_OF_REVIEWS:
-        item["enum"] = _CHOICES_OF_REVIEWS[name]
-    return OpenApiParameter(
-        name,
-        {"type": "array", "items": item},
-        explode=True,
-        style="form",
-        description=f"{_OF_REVIEWS[name]} Repeated values mean 'any of'.",
-    )
-
+_of_review = partial(_filter, sentences=_OF_REVIEWS, choices=_CHOICES_OF_REVIEWS)
 
 ALERT_FILTERS = [_of_review(name) for name in AlertFilter.base_filters]
 FINDING_FILTERS = [_of_review(name) for name in FindingFilter.base_filters]

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple, cast
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import F
 from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import NotFound, UnsupportedMediaType
@@ -369,8 +368,7 @@ class AlertsView(Door):
     def get(self, request: Request) -> Response:
         """Read alerts, newest first by their last event. They are decided by people only."""
         chosen = AlertFilter(request.query_params, besides=["cursor", "page_size"])
-        found: Any = chosen.kept().annotate(occurred_at=F("last_at"))
-        page = paging.page(found, _page_size(request), _only(request, "cursor"))
+        page = paging.page(chosen.paged(), _page_size(request), _only(request, "cursor"))
         return Response(
             {
                 "next": _address(request, page.older),

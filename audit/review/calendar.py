@@ -27,9 +27,6 @@ ONE_DAY = timedelta(days=1)
 MOST_DAYS = 370
 """How many days are looked at together, at most."""
 
-SIGNED_OVER = ("checkpoint", "totals", "rule_versions", "exceptions", "comment")
-"""What a calendar need not read of sign-offs."""
-
 Standings = dict[tuple[date, Category], Standing]
 
 _Numbers = Mapping[tuple[date, str], int]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import or_
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from audit import enums
 from audit.detection.rules import BY_SLUG
@@ -44,6 +45,10 @@ class AlertFilter(UrlFilter):
     class Meta:
         model = Alert
         fields: list[str] = []
+
+    def paged(self) -> Any:
+        """The alerts for `paging.page`: by their last event, under the name that it pages by."""
+        return self.kept().annotate(occurred_at=F("last_at"))
 
 
 class FindingFilter(UrlFilter):
