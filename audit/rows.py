@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -58,8 +58,7 @@ class Batch:
         object.__setattr__(self, "recorded_at", canonical.time_text(self.at))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An event as it goes into the table; `line` ends with a newline.
 
     `counted` says where it counts: the hour in which it occurred (UTC) and its action.

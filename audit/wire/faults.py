@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Unreadable(ValueError):
         return "; ".join(fault.detail for fault in self.faults)
 
 
+@lru_cache(maxsize=4_096)
 def escaped(name: str) -> str:
     """A name as a step of a JSON pointer, readable also where it holds what no text may hold."""
     visible = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

@@ -29,8 +29,8 @@ CARD_LENGTHS = range(13, 20)
 """How many digits a card number may have (ISO/IEC 7812)."""
 
 # Card numbers begin with 2 to 9; a moment in milliseconds, which begins with 1, is none.
-MAY_HOLD_CARD = re.compile(rb"[2-9][0-9 -]{12}")
-"""Quick, and true of every text that `_DIGITS` finds: only few texts are looked at twice."""
+_DIGITS_AND_SEPARATORS = bytes(0x30 if byte in b"0123456789 -" else 0 for byte in range(256))
+_SHORTEST_CARD = b"0" * CARD_LENGTHS[0]
 
 _DIGITS = re.compile(r"(?<![0-9])[2-9](?:[ -]?[0-9]){12,}")
 _DIGITS_ALONE = re.compile(r"(?<![0-9a-z])[2-9](?:[ -]?[0-9]){12,}(?![0-9a-z])", re.IGNORECASE)
@@ -92,6 +92,11 @@ def _cut_secret(name: str, value: Any, event: Event) -> Any:
 
 
 # --- card numbers ------------------------------------------------------------------------------
+
+
+def may_hold_card(written: bytes) -> bool:
+    """Quick, and true of every text in which `_DIGITS` finds one: few are looked at twice."""
+    return _SHORTEST_CARD in written.translate(_DIGITS_AND_SEPARATORS)
 
 
 def mask_cards(event: Event) -> None:

@@ -11,7 +11,7 @@ import orjson
 from audit.wire.event import Event
 from audit.wire.faults import Fault, Unreadable, escaped
 from audit.wire.fields import FIELDS, wrong_type
-from audit.wire.privacy import MAY_HOLD_CARD, mask_cards, split_context
+from audit.wire.privacy import mask_cards, may_hold_card, split_context
 from audit.wire.values import Repeated, require_size, too_deep
 
 
@@ -35,7 +35,7 @@ def read(row: Any) -> Event:
             faults += unreadable.faults
     if faults or not _is_well_shaped(row):
         raise Unreadable(*_shape_faults(row), *faults)
-    if MAY_HOLD_CARD.search(written):
+    if may_hold_card(written):
         mask_cards(event)
     split_context(event)
     return event

@@ -68,7 +68,7 @@ def _compare(key: str, options: argparse.Namespace) -> None:
         for name, (work, workers, size) in works.items():
             found[name].append(size * rate(work, workers, options.seconds))
     _print("batches over HTTP, events/s", found["batches"], "plain COPY, rows/s", found["copy"])
-    _print("batches over HTTP, events/s", found["batches"], "COPY, no indexes", found["bare"])
+    _print("batches over HTTP, events/s", found["batches"], "COPY, primary key only", found["bare"])
     _print("batches over HTTP, events/s", found["batches"], "plain DRF, rows/s", found["plain"])
     _print("single events, requests/s", found["single"], "empty view, requests/s", found["empty"])
 
