@@ -246,25 +246,6 @@ def test_two_workers_do_what_is_due_exactly_once_and_end_soon(own_database):
     assert AuditEvent.objects.filter(action="portal_ledger_verified").count() == 1
 
 
-def test_a_job_whose_worker_was_killed_in_the_middle_is_done_by_another(own_database):
-    jobs.schedule(datetime.now(UTC))
-    with psycopg.connect(superuser_dsn(), dbname=own_database) as superuser:
-        superuser.execute(
-            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour')"
-        )
-        superuser.execute(
-            "UPDATE procrastinate_jobs SET status = 'doing',"
-            " worker_id = (SELECT max(id) FROM procrastinate_workers)"
-        )
-    other = worker(own_database)
-    try:
-        assert soon(all_done, 60)
-    finally:
-        other.terminate()
-        assert other.wait(20) == 0
-    assert Verification.objects.count() == 1
-
-
 # --- the page ----------------------------------------------------------------------------------
 
 PAGE = "/admin/jobs/"

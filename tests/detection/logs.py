@@ -12,7 +12,7 @@ from audit.detection import detecting
 from audit.detection.engine import Engine, Raised, delivered
 from audit.detection.rules import Fact
 from audit.ingest import ingest
-from audit.models import Alert, AlertEvent, DetectionState, Follower, Leaf
+from audit.models import Alert, AlertEvent, AlertNotice, DetectionState, Follower, Leaf
 from audit.seeding import clock_at
 from tests.detection.month import Row, fact
 
@@ -70,6 +70,7 @@ def start_anew() -> None:
 
 def forget_alerts() -> None:
     """As if no alert had been raised: the guard lets only its owner do that, by lifting it."""
+    AlertNotice.objects.using("owner").all().delete()
     with connections["owner"].cursor() as cursor:
         for table in ("audit_alertevent", "audit_alert"):
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
