@@ -243,6 +243,11 @@ def entry_by_hand(event):  # noqa: C901
 
 
 @settings(max_examples=150, deadline=None)
+@given(st.floats(1e-8, 1e17) | st.floats(1e-3, 10) | st.decimals(0, 10**9, places=2).map(float))
+def test_every_float_is_written_as_rfc_8785_wants_it(value):
+    assert canonical.jcs([value, -value]) == rfc8785.dumps([value, -value])
+
+
 @given(events())
 def test_every_entry_is_the_one_built_by_hand(sent):
     event = wire.read(sent)
