@@ -1,7 +1,7 @@
 """What the sealer's counts say of a filter is what counting its events one by one would say."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
 from itertools import pairwise, product
 from random import Random
@@ -198,10 +198,21 @@ def test_a_series_counts_each_stretch(events, query, step, by):
         (origin + (event.occurred_at - origin) // step * step, getattr(event, by))
         for event in chosen(query).events()
     )
-    found, newest = counts.series(chosen(query), step, origin, by=by)
-    assert newest is None
+    found, taken, newest = counts.series(chosen(query), [step], origin, by=by)
+    assert (taken, newest) == (step, None)
     assert {(at, value): count for at, value, count in found} == wanted
     assert found == sorted(found)
+
+
+@pytest.mark.parametrize("query", ["source=crm", "user_id=ada"])
+@pytest.mark.parametrize(("days", "step"), [(1, HOUR), (2, DAY)], ids=str)
+def test_a_series_of_one_day_is_by_the_hour(events, query, days, step):
+    last = date(2026, 3, 1) + timedelta(days=days - 1)
+    asked = chosen(f"{query}&occurred_after=2026-03-01&occurred_before={last}")
+    assert len({event.occurred_at.date() for event in asked.events()}) == days
+    found = counts.series(asked, [DAY, HOUR], datetime(1970, 1, 1, tzinfo=UTC))
+    assert found.step == step
+    assert found.number == asked.events().count()
 
 
 def test_what_the_counts_do_not_know_is_counted_up_to_a_bound(events, monkeypatch):

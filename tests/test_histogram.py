@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.admin.histogram import BARS, HEIGHT, Histogram, histogram, unit_for
+from audit.admin.histogram import BARS, HEIGHT, Histogram, histogram, steps_for
 from tests.test_event_list import at
 from tests.test_pages import LIST, seen
 
@@ -96,9 +96,9 @@ def test_each_bar_opens_exactly_its_events(apart, as_user, auditor, store):
 
 
 def test_days_are_drawn_by_days_and_short_ranges_by_hours():
-    assert unit_for(None, NOON) == DAY
-    assert unit_for(NOON - 30 * DAY, NOON) == DAY
-    assert unit_for(NOON - 7 * DAY, NOON) == HOUR
+    assert steps_for(None, NOON) == [DAY, HOUR]
+    assert steps_for(NOON - 30 * DAY, NOON) == [DAY, HOUR]
+    assert steps_for(NOON - 7 * DAY, NOON) == [HOUR]
     midnight = NOON.replace(hour=0)
     found = histogram(
         [(midnight, "success", 1), (midnight + DAY, "failure", 1)], DAY, None, None, []

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, marking, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
-from audit.admin.histogram import EPOCH, HOUR, STACKS, histogram, stack_of, unit_for
+from audit.admin.histogram import EPOCH, STACKS, histogram, stack_of, steps_for
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -86,12 +86,9 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
 def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     """How many events there are, and the bars of them; of how many, where they are not of all."""
     start, end = chosen.time_range()
-    unit = unit_for(start, end or datetime.now(UTC))
     stack = stack_of(request.GET)
-    series = counts.series(chosen, unit, EPOCH, by=stack)
-    if len({at for at, _, _ in series.stretches}) == 1:  # all on one day
-        unit = HOUR
-        series = counts.series(chosen, unit, EPOCH, by=stack)
+    steps = steps_for(start, end or datetime.now(UTC))
+    series = counts.series(chosen, steps, EPOCH, by=stack)
     if series.newest:
         total, start = counts.total(chosen), None
     else:
@@ -101,7 +98,7 @@ def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     return {
         "total": total.number,
         "is_exact": total.is_exact,
-        "histogram": histogram(series.stretches, unit, start, end, kept, zone, stack),
+        "histogram": histogram(series.stretches, series.step, start, end, kept, zone, stack),
         "histogram_of": series.newest,
         "stacks": [
             (one, events_url([*(pair for pair in kept if pair[0] != "stack"), ("stack", one)]))

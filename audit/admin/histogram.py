@@ -212,9 +212,10 @@ def stack_of(query: QueryDict) -> str:
     return stack
 
 
-def unit_for(start: datetime | None, end: datetime) -> timedelta:
-    """What to count by: hours where the bars will be shorter than a day, as far as is known."""
-    return HOUR if start and end - start <= BARS * STEPS[4] else DAY
+def steps_for(start: datetime | None, end: datetime) -> list[timedelta]:
+    """What to count by: hours where the bars will be shorter than a day, as far as is known; else
+    days, and hours only where all events are of one day."""
+    return [HOUR] if start and end - start <= BARS * STEPS[4] else [DAY, HOUR]
 
 
 def _scale(

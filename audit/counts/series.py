@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import connections
 
 from audit.counts.tables import DAY, HOUR, tally
-from audit.filters import AuditEventFilter
+from audit.filters import AuditEventFilter, Countable
 
 STACKS = ("outcome", "category")
 """What the bars of a histogram may be stacked by."""
@@ -21,10 +22,12 @@ common word each event has to be looked at, whether it has it."""
 class Series(NamedTuple):
     """The stretches: begin, outcome or category, number of events; in this order.
 
-    `newest` says of how many events they are, the newest; it is None where they are of all.
+    Each is `step` long. `newest` says of how many events they are, the newest; it is None where
+    they are of all.
     """
 
     stretches: list[tuple[datetime, str, int]]
+    step: timedelta
     newest: int | None
 
     @property
@@ -34,47 +37,65 @@ class Series(NamedTuple):
 
 
 def series(
-    chosen: AuditEventFilter, step: timedelta, origin: datetime, *, by: str = "outcome"
+    chosen: AuditEventFilter, steps: Sequence[timedelta], origin: datetime, *, by: str = "outcome"
 ) -> Series:
-    """How many events of each outcome, or category, there are in each stretch of `step`.
+    """How many events of each outcome, or category, there are in each stretch of time.
 
-    Stretches begin at `origin` plus or minus whole steps; those without events are left out. Where
-    the counts know the filter, and `step` and `origin` are whole hours (UTC), all events are
-    counted; else the newest `SERIES` of them. Raises `BadFilter`.
+    A stretch is as long as the first of `steps` by which they lie in more than one; if there is
+    none, as the last. They begin at `origin` plus or minus whole steps; those without events are
+    left out. Where the counts know the filter, and steps and `origin` are whole hours (UTC), all
+    events are counted; else the newest `SERIES` of them. Raises `BadFilter`.
     """
     assert by in STACKS
     counted = chosen.countable()
-    if counted is None or step % HOUR or not _is_whole(origin, HOUR):
+    if counted is None or any(step % HOUR for step in steps) or not _is_whole(origin, HOUR):
         limit = SERIES_OF_TEXT if chosen.form.cleaned_data["q"] else SERIES
-        found = Series(_of_newest(chosen, step, origin, by, limit), limit)
+        found = _of_newest(chosen, steps, origin, by, limit)
         return found if found.number >= limit else found._replace(newest=None)
+    for step in steps:
+        found = _of_counts(counted, step, origin, by)
+        if len({begin for begin, *_ in found.stretches}) > 1:
+            break
+    return found
+
+
+def _of_counts(counted: Countable, step: timedelta, origin: datetime, by: str) -> Series:
     unit = DAY if not step % DAY and _is_whole(origin, DAY) else HOUR
     column = f"date_bin('{step.total_seconds()} s', start, '{origin.isoformat()}')"
-    return Series(tally(counted, [column, by], unit=unit), None)
+    return Series(tally(counted, [column, by], unit=unit), step, None)
 
 
 def _is_whole(at: datetime, unit: timedelta) -> bool:
     return not (at - datetime(1970, 1, 1, tzinfo=at.tzinfo)) % unit
 
 
+# The events are looked for once; only then it is known how long a time they are spread over.
 _NEWEST = """
-    SELECT date_bin('{step} s', occurred_at, '{origin}'), {by}, count(*) FROM ({newest}) AS newest
-    GROUP BY 1, 2 ORDER BY 1, 2
+    WITH newest AS MATERIALIZED ({newest}),
+    chosen AS (SELECT CASE {longer} ELSE interval '{last} s' END AS step FROM newest)
+    SELECT date_bin(step, occurred_at, '{origin}'), {by}, count(*), step FROM newest, chosen
+    GROUP BY 1, 2, 4 ORDER BY 1, 2
+"""
+_LONGER = """
+    WHEN date_bin('{step} s', min(occurred_at), '{origin}')
+        < date_bin('{step} s', max(occurred_at), '{origin}') THEN interval '{step} s'
 """
 
 
 def _of_newest(
     chosen: AuditEventFilter,
-    step: timedelta,
+    steps: Sequence[timedelta],
     origin: datetime,
     by: str,
     limit: int,
     using: str = "default",
-) -> list[tuple[datetime, str, int]]:
+) -> Series:
     newest = chosen.events().values("occurred_at", by)[:limit]
     sql, parameters = newest.query.sql_with_params()
-    seconds, begin = step.total_seconds(), origin.isoformat()
-    query = _NEWEST.format(by=by, step=seconds, origin=begin, newest=sql)
+    begin, seconds = origin.isoformat(), [step.total_seconds() for step in steps]
+    longer = "".join(_LONGER.format(step=step, origin=begin) for step in seconds)
+    query = _NEWEST.format(newest=sql, longer=longer, last=seconds[-1], origin=begin, by=by)
     with connections[using].cursor() as cursor:
         cursor.execute(query, parameters)
-        return list(cursor.fetchall())
+        rows = cursor.fetchall()
+    return Series([row[:3] for row in rows], rows[0][3] if rows else steps[-1], limit)
