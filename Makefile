@@ -13,7 +13,8 @@ MANAGE = $(BIN)/python manage.py
 
 # A deployment's environment as far as checks look at it; nothing answers at that address.
 DEPLOYED = DATABASE_URL=postgres://web@127.0.0.1:1/x AUDITPORTAL_ORIGIN=audit.example.org \
-	ALLOWED_HOSTS=audit.example.org SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
+	ALLOWED_HOSTS=audit.example.org EMAIL_URL=smtp+tls://audit.example.org:587 \
+	SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
 
 .PHONY: help demo test lint format lock bench bench-read install install-tests clean
 

@@ -12,6 +12,9 @@ from django.db import connections
 from audit import grants
 from audit.models import Log
 
+PRINTING = "django.core.mail.backends.console.EmailBackend"
+"""What takes mails where no EMAIL_URL is set."""
+
 _KIND = 2 | 8 | 16 | 32
 """pg_trigger.tgtype of the guard: BEFORE, DELETE, UPDATE, TRUNCATE, and not for each row."""
 
@@ -71,3 +74,17 @@ def _one_role() -> CheckMessage:
         hint="Give DATABASE_URL, DATABASE_MIGRATION_URL and DATABASE_WORKER_URL a role each.",
         id="audit.W001",
     )
+
+
+@register(deploy=True)
+def check_mail(**kwargs: Any) -> list[CheckMessage]:
+    """Digests and alerts of high severity reach somebody."""
+    if settings.EMAIL_BACKEND != PRINTING:
+        return []
+    return [
+        Warning(
+            "Mails are only printed by the worker: no digest and no alert reaches anybody.",
+            hint="Set EMAIL_URL to the mail server, such as smtp+tls://user:password@host:587.",
+            id="audit.W002",
+        )
+    ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from smtplib import SMTPException
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -303,7 +304,7 @@ def send(mail_id: int) -> None:
     """Send a mail, unless it was sent; raises where that fails, and is then tried again.
 
     A worker that is killed between the mail server's yes and the commit sends it once more, under
-    the same Message-ID, by which mail programs show it once.
+    the same `message_id`.
     """
     mails = Mail.objects.using(USING)
     try:
@@ -323,6 +324,18 @@ def _send(mail: Mail) -> None:
     reader = User.objects.using(USING).filter(username=mail.to, is_active=True).first()
     if reader is None or not reader.email:
         raise Undeliverable(f"{mail.to} has no account with an e-mail address any more")
-    host = settings.AUDITPORTAL_URL.partition("://")[2].partition("/")[0].partition(":")[0]
-    name = f"<{mail.kind}.{mail.key}.{mail.pk}@{host}>"
-    EmailMessage(mail.subject, mail.text, to=[reader.email], headers={"Message-ID": name}).send()
+    headers = {"Message-ID": message_id(mail)}
+    EmailMessage(mail.subject, mail.text, to=[reader.email], headers=headers).send()
+
+
+def message_id(mail: Mail) -> str:
+    """The Message-ID of a mail, which follows from what it tells, of which log, and in what words.
+
+    So what is sent twice is one message to every mail system, which may show it once (RFC 5322,
+    3.6.4): also where the database was brought back from a copy in which it was not sent yet. What
+    is said in other words is another message.
+    """
+    host = settings.AUDITPORTAL_ORIGIN.partition("/")[0]
+    told = (settings.AUDITPORTAL_ORIGIN, mail.kind, mail.key, mail.subject, mail.text)
+    hashed = sha256("\0".join(told).encode()).hexdigest()
+    return f"<{mail.kind}.{hashed[:24]}@{host}>"

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from django.core.checks import run_checks
 from django.db import connections
 
 from audit import checks, grants, partitions
@@ -502,6 +503,15 @@ def test_one_role_for_everything_is_a_warning(monkeypatch):
     owner = connections["owner"].settings_dict["USER"]
     monkeypatch.setitem(connections["default"].settings_dict, "USER", owner)
     assert [message.id for message in checks.check_evidence(["default"])] == ["audit.W001"]
+
+
+@pytest.mark.parametrize(("backend", "warns"), [("console", True), ("smtp", False)])
+def test_a_deployment_that_only_prints_its_mails_is_warned(settings, backend, warns):
+    settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
+    deployed = {message.id: message.hint for message in run_checks(include_deployment_checks=True)}
+    assert ("audit.W002" in deployed) == warns
+    assert not warns or "EMAIL_URL" in deployed["audit.W002"]
+    assert "audit.W002" not in {message.id for message in run_checks()}
 
 
 def test_nothing_is_checked_without_a_database():

@@ -283,8 +283,22 @@ def test_a_mail_waits_while_the_mail_server_is_full_and_is_sent_once(reader, mai
     send_all()
     [sent] = mail_server.mails
     assert "Subject: AuditPortal: 1 alert of high severity" in sent
-    assert f"Message-ID: <alerts.{waiting.key}.{waiting.pk}@" in sent
+    assert f"Message-ID: {notices.message_id(waiting)}" in sent
     assert Mail.objects.get().error == ""
+
+
+def test_the_name_of_a_mail_follows_from_what_it_tells_and_of_which_log(settings):
+    settings.AUDITPORTAL_ORIGIN = "audit.example.org/main"
+    mail = Mail(pk=1, kind="digest", key="2026-03-10", to="ada", subject="S", text="T")
+    name = notices.message_id(mail)
+    assert re.fullmatch(r"<digest\.[0-9a-f]{24}@audit\.example\.org>", name)
+    again = Mail(pk=7, kind="digest", key="2026-03-10", to="ada", subject="S", text="T")
+    assert notices.message_id(again) == name
+    for other in ({"key": "2026-03-11"}, {"kind": "alerts"}, {"text": "T."}, {"subject": "R"}):
+        values = {"kind": "digest", "key": "2026-03-10", "subject": "S", "text": "T"} | other
+        assert notices.message_id(Mail(**values)) != name
+    settings.AUDITPORTAL_ORIGIN = "audit.example.org/other"
+    assert notices.message_id(mail) != name
 
 
 def test_a_mail_waits_while_there_is_no_mail_server(reader, settings):
