@@ -73,11 +73,12 @@ def address(page: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the newest verification of the log said, and when."""
+    """What the newest verification of the whole log said, when, and how many events that were."""
 
     verdict: str
     at: datetime
     faults: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ def _of_the_log(figures: Figures) -> str:
         return "The log has not been verified yet"
     found = "no fault" if not verified.faults else _many(verified.faults, "fault")
     at = f"{verified.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return f"The log was last verified {at}: {verified.verdict}, {found}"
+    size = _many(verified.size, "event")
+    return f"The log was last verified {at}, {size}: {verified.verdict}, {found}"
 
 
 def _by_severity(numbers: Mapping[str, int]) -> str:
@@ -174,7 +176,7 @@ def _many(number: int, one: str, many: str = "") -> str:
 def figures(at: datetime) -> Figures:
     """What there is to tell at that time, which is now."""
     alerts = Alert.objects.using(USING)
-    newest = Verification.objects.using(USING).order_by("-id").first()
+    newest = Verification.objects.using(USING).filter(first=0).order_by("-id").first()
     attempts = counts.bounded(AuditEventFilter(QueryDict("attempt=open")).events())
     return Figures(
         at=at,
@@ -185,9 +187,8 @@ def figures(at: datetime) -> Figures:
         undecided=_severities(alerts.filter(status__in=UNDECIDED)),
         open_attempts=attempts.number,
         open_attempts_are_all=attempts.is_exact,
-        verified=Verified(newest.verdict, newest.finished_at, newest.fault_count)
-        if newest
-        else None,
+        verified=newest
+        and Verified(newest.verdict, newest.finished_at, newest.fault_count, newest.size),
     )
 
 

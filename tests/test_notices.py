@@ -18,7 +18,8 @@ from django.core import mail as outbox
 from django.db import connections
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from audit import jobs, notices
+from audit import jobs, notices, tasks
+from audit.ledger.verification.run import verify
 from audit.models import Alert, AlertNotice, JobRun, Mail
 from audit.notices import Figures, Verified
 from audit.review import alerts
@@ -33,7 +34,7 @@ QUIET = Figures(
     undecided={},
     open_attempts=3,
     open_attempts_are_all=True,
-    verified=Verified("consistent", AT - timedelta(hours=5), 0),
+    verified=Verified("consistent", AT - timedelta(hours=5), 0, 2_000),
 )
 
 
@@ -50,7 +51,7 @@ def test_a_digest_comes_also_when_there_is_nothing_and_says_so():
     assert text.startswith("Nothing needs you today.\nTuesday, 10 March 2026, 07:00 UTC\n\nFigures")
     assert "Alerts raised in 24 hours: 0 high, 0 medium, 0 low" in text
     assert "Open attempts: 3" in text
-    assert "The log was last verified 2026-03-10 02:00 UTC: consistent, no fault" in text
+    assert "The log was last verified 2026-03-10 02:00 UTC, 2,000 events: consistent" in text
 
 
 def test_a_digest_says_what_needs_somebody_and_where():
@@ -75,8 +76,11 @@ def test_a_digest_says_what_needs_somebody_and_where():
     ("verified", "says"),
     [
         (None, "The log has not been verified yet"),
-        (Verified("inconsistent", AT, 2), "inconsistent, 2 faults"),
-        (Verified("consistent", AT - timedelta(days=3), 0), "2026-03-07 07:00 UTC: consistent"),
+        (Verified("inconsistent", AT, 2, 9), "inconsistent, 2 faults"),
+        (
+            Verified("consistent", AT - timedelta(days=3), 0, 9),
+            "2026-03-07 07:00 UTC, 9 events: consistent",
+        ),
     ],
 )
 def test_a_log_in_doubt_needs_somebody(verified, says):
@@ -144,8 +148,23 @@ def test_the_digest_goes_to_those_who_may_review_and_have_an_address(reader):
     send_all()
     [sent] = outbox.outbox
     assert sent.to == ["ada@example.org"]
-    assert "needs you" in sent.subject, "the log was never verified"
     assert re.search(r"https?://\S+/admin/ledger/", sent.body)
+
+
+def test_a_digest_from_before_the_first_whole_verification_says_so(reader, store):
+    store({}, {})
+    tasks.seal_pending()
+    replace(verify(), first=1).store()
+
+    def said(day: date) -> list[str]:
+        notices.post_digest(day, datetime.now(UTC))
+        lines = Mail.objects.get(key=str(day)).text.splitlines()
+        return [line.removeprefix("- ") for line in lines if "verified" in line]
+
+    assert said(AT.date()) == ["The log has not been verified yet"] * 2, "as a need and as a figure"
+    verify().store()
+    [line] = said(AT.date() + timedelta(days=1))
+    assert line.endswith("2 events: consistent, no fault")
 
 
 def test_a_digest_is_sent_once_however_often_it_is_asked_for(reader):
