@@ -187,9 +187,12 @@ def figures(at: datetime) -> Figures:
         undecided=_severities(alerts.filter(status__in=UNDECIDED)),
         open_attempts=attempts.number,
         open_attempts_are_all=attempts.is_exact,
-        verified=newest
-        and Verified(newest.verdict, newest.finished_at, newest.fault_count, newest.size),
+        verified=_verified(newest) if newest else None,
     )
+
+
+def _verified(run: Verification) -> Verified:
+    return Verified(run.verdict, run.finished_at, run.fault_count, run.size)
 
 
 def _unsigned_days(at: datetime) -> int:
