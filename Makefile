@@ -28,10 +28,11 @@ test: install-tests ## run all tests, on a PostgreSQL of their own
 	@mkdir -p $(TEST_DATA)
 	AUDITPORTAL_DATA_DIR=$(TEST_DATA) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: install-tests ## ingest, sealing and verification against named baselines, as ratios
+bench: install-tests ## ingest, sealing, verification and detection against named baselines, as ratios
 	$(BIN)/python -m tests.bench.ingest
 	$(BIN)/python -m tests.bench.load
 	$(BIN)/python -m tests.bench.ledger
+	$(BIN)/python -m tests.bench.detection
 
 bench-read: install-tests ## every page that reads, against Django's own admin (EVENTS_READ=1000000)
 	$(BIN)/python -m tests.bench.read --events $(EVENTS_READ) --data $(READ_DATA)

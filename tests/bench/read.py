@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+
+from tests.bench.site import set_up
 
 RUNS = 100
 STOCK_RUNS, STOCK_SECONDS = 10, 30
@@ -71,14 +72,7 @@ def main() -> None:
 
 def _prepare(folder: Path, count: int) -> None:
     """A migrated portal with so many events, sealed, searchable and known to the planner."""
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the database's own user passes through
-    for name in ("DATABASE_URL", "DATABASE_WORKER_URL", "DATABASE_MIGRATION_URL"):
-        os.environ.pop(name, None)
-    os.environ["AUDITPORTAL_DATA_DIR"] = str(folder)
-    os.environ["DJANGO_SETTINGS_MODULE"] = "auditportal.settings"
-    import django
-
-    django.setup()
+    set_up(folder)
     from django.conf import settings
     from django.core.management import call_command
 

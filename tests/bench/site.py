@@ -25,12 +25,21 @@ Work = Callable[[int, float], tuple[int, float]]
 def site() -> Iterator[str]:
     """A migrated portal in a directory of its own, with the baseline's table; a key that writes."""
     with tempfile.TemporaryDirectory(prefix="auditportal-bench-", dir="/var/tmp") as folder:
-        os.chmod(folder, 0o711)  # the database's own user passes through
-        for name in ("DATABASE_URL", "DATABASE_WORKER_URL", "DATABASE_MIGRATION_URL"):
-            os.environ.pop(name, None)
-        os.environ["AUDITPORTAL_DATA_DIR"] = folder
-        os.environ["DJANGO_SETTINGS_MODULE"] = "auditportal.settings"
+        set_up(Path(folder))
         yield _prepare()
+
+
+def set_up(folder: Path) -> None:
+    """Have Django with its data in this folder, and so a database of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)  # the database's own user passes through
+    for name in ("DATABASE_URL", "DATABASE_WORKER_URL", "DATABASE_MIGRATION_URL"):
+        os.environ.pop(name, None)
+    os.environ["AUDITPORTAL_DATA_DIR"] = str(folder)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "auditportal.settings"
+    import django
+
+    django.setup()
 
 
 def rate(work: Work, workers: int, seconds: float) -> float:
@@ -42,9 +51,6 @@ def rate(work: Work, workers: int, seconds: float) -> float:
 
 def _prepare() -> str:
     """A migrated portal, the baseline's table, and a key."""
-    import django
-
-    django.setup()
     from django.core.management import call_command
     from django.db import connections
 

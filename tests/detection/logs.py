@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from audit import following, tasks
 from audit.detection import detecting
 from audit.detection.engine import Engine, Raised, delivered
 from audit.detection.rules import Fact
 from audit.ingest import ingest
-from audit.models import Alert, AlertEvent, AlertNotice, DetectionState, Follower, Leaf
+from audit.models import Alert, AlertEvent, DetectionState, Follower, Leaf
 from audit.seeding import clock_at
 from tests.detection.month import Row, fact
 
@@ -70,8 +70,9 @@ def start_anew() -> None:
 
 def forget_alerts() -> None:
     """As if no alert had been raised: the guard lets only its owner do that, by lifting it."""
-    AlertNotice.objects.using("owner").all().delete()
-    with connections["owner"].cursor() as cursor:
+    with transaction.atomic(using="owner"), connections["owner"].cursor() as cursor:
+        cursor.execute("DELETE FROM audit_alertnotice")
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # else what they still have to check waits
         for table in ("audit_alertevent", "audit_alert"):
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only")
             cursor.execute(f"DELETE FROM {table}")
