@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 from audit.context import answering
+from audit.patience import was_broken_off
 
 
 @sync_and_async_middleware
@@ -31,3 +34,10 @@ def request_context(get_response):  # type: ignore[no-untyped-def]  # Django giv
 def _named(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
     return response
+
+
+class BoundedPages(MiddlewareMixin):
+    """Says what to do where a page was broken off because the database took too long for it."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return render(request, "503.html", status=503) if was_broken_off(exception) else None

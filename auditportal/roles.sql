@@ -24,6 +24,9 @@ SELECT format('ALTER ROLE %I SET enable_partitionwise_join = on', 'auditportal_'
 -- Pages ask for little at a time: to start a second process takes longer than the work.
 ALTER ROLE auditportal_web SET max_parallel_workers_per_gather = 0;
 
+-- No page keeps the database busy once nobody waits any more; exports and counting ask for more.
+ALTER ROLE auditportal_web SET statement_timeout = '20s';
+
 -- By the environment, because a command line can be read by everyone on the machine.
 \getenv owner_password AUDITPORTAL_OWNER_PASSWORD
 \getenv web_password AUDITPORTAL_WEB_PASSWORD

@@ -215,6 +215,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "audit.middleware.BoundedPages",
 ]
 ROOT_URLCONF = "auditportal.urls"
 WSGI_APPLICATION = "auditportal.wsgi.application"

@@ -16,6 +16,7 @@ from audit.enums import AuditAction
 from audit.ingest import PORTAL
 from audit.keys import issue_key
 from audit.models import AuditEvent
+from tests.test_pages import slow
 
 pytestmark = pytest.mark.django_db(databases=["default", "owner"])
 
@@ -315,6 +316,15 @@ def test_a_portal_that_cannot_store_says_so_and_when_to_come_back(
     assert int(response["Retry-After"]) > 0
     assert "secret" not in answer["detail"]
     assert "secret.example" in caplog.text
+
+
+def test_a_search_that_takes_too_long_is_broken_off_with_advice(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.paging.page", slow)
+    answer = refused(client.get(EVENTS), 503)
+    assert answer["type"] == "urn:auditportal:problem:took-too-long"
+    assert "shorter time" in answer["detail"]
 
 
 def test_nothing_is_shown_where_the_reading_cannot_be_recorded(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from audit import counts, enums
 from audit.admin import counting
-from tests.test_pages import LIST, recorded, seen
+from tests.test_pages import LIST, recorded, seen, slow
 
 pytestmark = pytest.mark.django_db(databases=["default", "owner"])
 
@@ -42,10 +41,7 @@ def test_an_exact_number_has_no_button(as_user, auditor, store):
 
 
 def test_what_takes_too_long_is_said_and_recorded(as_user, auditor, store, monkeypatch):
-    def slow(*args: Any) -> int:
-        raise counts.TookTooLong
-
-    monkeypatch.setattr(counts, "exact_within", slow)
+    monkeypatch.setattr(counts, "exact", slow)
     monkeypatch.setattr(counting, "PATIENCE", timedelta(seconds=7))
     page = seen(as_user(auditor).post(f"{COUNT}?user_id=u-1"))
     assert "Counting took longer than 7 seconds, so it was broken off." in page.text

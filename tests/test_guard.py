@@ -516,3 +516,11 @@ def test_a_deployment_that_only_prints_its_mails_is_warned(settings, backend, wa
 
 def test_nothing_is_checked_without_a_database():
     assert checks.check_evidence(databases=None) == []
+
+
+def test_only_the_web_role_may_not_keep_the_database_busy(database):
+    bounds = {}
+    for role in ROLES:
+        with connect(database, role) as connection:
+            [bounds[role]] = connection.execute("SHOW statement_timeout").fetchone()
+    assert bounds == {"web": "20s", "worker": "0", "owner": "0"}

@@ -8,7 +8,7 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.signals import request_finished
-from django.db import OperationalError, close_old_connections, connection
+from django.db import OperationalError, close_old_connections, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -951,6 +951,27 @@ def test_a_fault_is_told_without_details(as_user, auditor, monkeypatch):
     assert answer.status_code == 500
     assert "Something failed on our side" in seen(answer).text
     assert "hunter2" not in seen(answer).html
+
+
+def slow(*args: Any, **kwargs: Any) -> NoReturn:
+    """Takes longer than a statement may."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 50")
+        cursor.execute("SELECT pg_sleep(10)")
+    raise AssertionError("it was not broken off")
+
+
+@pytest.mark.parametrize("page", [LIST, OVERVIEW])
+def test_a_page_that_takes_too_long_is_broken_off_with_advice(
+    page, as_user, auditor, store, monkeypatch
+):
+    store({})
+    monkeypatch.setattr("audit.counts.series", slow)
+    monkeypatch.setattr("audit.counts.activity", slow)
+    answer = as_user(auditor).get(page)
+    assert answer.status_code == 503
+    assert "Looking for this took too long" in seen(answer).text
+    assert seen(answer).hrefs("/admin/")
 
 
 EVERYWHERE = [

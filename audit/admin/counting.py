@@ -15,6 +15,7 @@ from audit.admin.filter_form import FilterForm
 from audit.admin.links import OWN_PARAMETERS, events_url, pairs
 from audit.filters import AuditEventFilter
 from audit.models import AuditEvent
+from audit.patience import TookTooLong, patient
 from audit.recorder import audit
 
 PATIENCE = timedelta(seconds=30)
@@ -47,8 +48,9 @@ def count_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
 def _counted(chosen: AuditEventFilter) -> int | None:
     """The number, or None where it took too long; both are recorded before they are shown."""
     try:
-        number = counts.exact_within(chosen, PATIENCE)
-    except counts.TookTooLong:
+        with patient(PATIENCE):
+            number: int | None = counts.exact(chosen)
+    except TookTooLong:
         number = None
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,

@@ -22,6 +22,7 @@ from audit.ingest import Conflict, Rejected
 from audit.ledger.evidence import Damaged
 from audit.ledger.storage import NotStored
 from audit.paging import BadCursor
+from audit.patience import was_broken_off
 from audit.throttle import Throttled
 from audit.wire import Fault, Unreadable
 
@@ -64,6 +65,7 @@ KINDS = {kind.slug: kind for kind in (
     Kind("unsupported-media-type", "The body's type is not understood",   415),
     Kind("throttled",              "Too many requests",                   429),
     Kind("server-error",           "Something failed here",               500),
+    Kind("took-too-long",          "Looking for this took too long",      503),
     Kind("unavailable",            "The portal cannot answer just now",   503),
     Kind("damaged-log",            "The log cannot prove this",           503),
     Kind("misconfigured",          "The portal is not set up to answer",  503),
@@ -181,6 +183,9 @@ def _(exc: Throttled) -> HttpResponse:
 @described.register(IntegrityError)
 @described.register(InternalError)  # one that takes no writes: a standby, or while it fails over
 def _(exc: Exception) -> HttpResponse:
+    if was_broken_off(exc):
+        detail = "Choose a shorter time or add a filter; an export takes as long as it needs."
+        return problem("took-too-long", detail)
     logger.error("the database could not answer", exc_info=exc)
     detail = f"The database did not answer. Nothing was stored; try again in {RETRY_AFTER} seconds."
     return problem("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)})

@@ -11,7 +11,6 @@ from audit.counts.grouping import ORDERS, TOP, Largest, check_grouping, name, us
 from audit.counts.groups import GROUPS, summary
 from audit.counts.largest import top
 from audit.counts.newest import GROUPED
-from audit.counts.patience import TookTooLong, exact_within
 from audit.counts.series import Series, series
 from audit.counts.tables import DAY, HOUR, Range
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
@@ -19,7 +18,7 @@ from audit.counts.trend import Axis, Group
 
 __all__ = [
     "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "ORDERS", "TOP", "Activity", "Axis",
-    "Group", "Largest", "Range", "Series", "TookTooLong", "Total", "activity", "bounded", "by_day",
-    "by_framework", "check_grouping", "exact", "exact_within", "name", "series", "summary", "top",
+    "Group", "Largest", "Range", "Series", "Total", "activity", "bounded", "by_day",
+    "by_framework", "check_grouping", "exact", "name", "series", "summary", "top",
     "total", "usual_order",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from zoneinfo import ZoneInfo
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import Prefetch, Q
 
 from audit import counts
@@ -37,6 +37,7 @@ from audit.models import (
     RuleVersion,
     SignOff,
 )
+from audit.patience import patient
 from audit.periods import whole_day
 from audit.recorder import audit
 from audit.review.calendar import Standings, days_between, standings
@@ -118,7 +119,7 @@ def write(file: IO[bytes], wanted: Chosen) -> int:
 
 @contextmanager
 def _snapshot() -> Iterator[None]:
-    with transaction.atomic(), connections["default"].cursor() as cursor:
+    with patient(None), connections["default"].cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
 
