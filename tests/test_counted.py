@@ -227,7 +227,7 @@ def test_what_the_counts_do_not_know_is_counted_up_to_a_bound(events, monkeypatc
 
 
 def test_groups_of_more_events_than_are_looked_at_are_those_of_the_newest(events, monkeypatch):
-    monkeypatch.setattr(counts.newest, "GROUPED", 20)
+    monkeypatch.setattr(counts.newest, "COUNTED", 20)
     groups, total, axis = counts.top(chosen("user_id=ada"), "category")
     newest = list(chosen("user_id=ada").events()[:21])
     assert total == (20, False)

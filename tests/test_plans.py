@@ -95,7 +95,7 @@ def test_what_was_done_to_somebody_is_served_by_an_index(filled):
 
 
 def test_groups_are_found_without_reading_all_events(filled, monkeypatch):
-    monkeypatch.setattr(counts.newest, "GROUPED", 500)
+    monkeypatch.setattr(counts.newest, "COUNTED", 500)
     monkeypatch.setattr(counts.tallied, "COUNTED", 500)
     for query, group_by in product(("", WEEK, "category=session", "user_id=u-1007"), counts.TOP):
         with CaptureQueriesContext(connection) as captured:

@@ -116,7 +116,7 @@ def largest(
         "group_columns": list(_columns(query, zone_name)),
         "groups_go_on": len(found) > GROUPS,
         "users_are_bounded": any(not group.has_all_users for group in shown),
-        "users_of": counts.COUNTED if total.is_exact else counts.GROUPED,
+        "users_of": counts.COUNTED,
         "axis": axis,
         "has_trends": any(group.bars for group in shown),
         "bar_width": BAR_WIDTH,

@@ -10,14 +10,13 @@ from audit.counts.days import by_day
 from audit.counts.grouping import ORDERS, TOP, Largest, check_grouping, name, usual_order
 from audit.counts.groups import GROUPS, summary
 from audit.counts.largest import top
-from audit.counts.newest import GROUPED
 from audit.counts.series import Series, series
 from audit.counts.tables import DAY, HOUR, Range
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
 from audit.counts.trend import Axis, Group
 
 __all__ = [
-    "BARS", "COUNTED", "DAY", "GROUPED", "GROUPS", "HOUR", "ORDERS", "TOP", "Activity", "Axis",
+    "BARS", "COUNTED", "DAY", "GROUPS", "HOUR", "ORDERS", "TOP", "Activity", "Axis",
     "Group", "Largest", "Range", "Series", "Total", "activity", "bounded", "by_day",
     "by_framework", "check_grouping", "exact", "name", "series", "summary", "top",
     "total", "usual_order",

@@ -15,8 +15,8 @@ def top(chosen: AuditEventFilter, group_by: str, limit: int = 100, *, order: str
     """The groups of a filter's events, in their order, up to `limit`.
 
     Of all events, where the counts know the filter and the groups, but for users: these are looked
-    for among the newest `COUNTED`, and a group says whether they were all of its events. Else it is
-    all of the newest `GROUPED`.
+    for among the newest `COUNTED`, and a group says whether they were all of its events. Else all
+    is of the newest `COUNTED`.
     Raises `BadFilter`, as `check_grouping` does, too.
     """
     check_grouping(group_by, order)

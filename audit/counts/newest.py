@@ -1,4 +1,4 @@
-"""Groups of a filter's newest events: looked at one by one, up to a bound, in one statement."""
+"""Groups of a filter's newest events: looked at one by one, up to `COUNTED`, in one statement."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from django.db import connections
 
 from audit.counts.activity import BARS
 from audit.counts.tables import HOUR
-from audit.counts.totals import Total
+from audit.counts.totals import COUNTED, Total
 from audit.counts.trend import Axis, Group
 from audit.filters import AuditEventFilter
-
-GROUPED = 50_000
-"""Among how many events, the newest, groups are looked for where the counts do not know them."""
 
 
 class Newest(NamedTuple):
@@ -35,7 +32,7 @@ _GROUPS = """
     ), axis AS MATERIALIZED (
         SELECT begin, greatest((%s - begin) / {bars}, interval '1 second') AS step, looked_at
         FROM (SELECT count(*) AS looked_at,
-                     CASE WHEN count(*) > {grouped} THEN min(occurred_at)
+                     CASE WHEN count(*) > {most} THEN min(occurred_at)
                           ELSE coalesce(%s, min(occurred_at)) END AS begin FROM newest) AS found
     ), groups AS MATERIALIZED (
         SELECT key, sum(events)::bigint AS events, sum(failures)::bigint AS failures,
@@ -74,14 +71,14 @@ def of_newest(
     """
     is_day = field == "occurred_at"
     columns = dict.fromkeys([field, "outcome", "occurred_at", "user_id"])
-    newest, parameters = chosen.events().values(*columns)[: GROUPED + 1].query.sql_with_params()
+    newest, parameters = chosen.events().values(*columns)[: COUNTED + 1].query.sql_with_params()
     key = "date_bin('1 day', occurred_at, '2000-01-01Z')" if is_day else field
     query = _GROUPS.format(
         key=f"coalesce(known.key, {field})" if keys else key,
         joined=_JOINED.format(field=field) if keys else "",
         newest=newest,
         bars=BARS,
-        grouped=GROUPED,
+        most=COUNTED,
         order=_order(order),
         bar="date_bin('1 hour', occurred_at, '2000-01-01Z')"
         if is_day
@@ -111,5 +108,5 @@ def _read(rows: list[tuple[Any, ...]], *, is_day: bool) -> Newest:
                 group.draw((bar - key) // HOUR, 24, events, failures)
             else:
                 group.draw(axis.bar(bar), axis.bars, events, failures)
-    total = Total(min(looked_at, GROUPED), looked_at <= GROUPED)
+    total = Total(min(looked_at, COUNTED), looked_at <= COUNTED)
     return Newest(list(groups.values()), total, axis)

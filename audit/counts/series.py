@@ -14,9 +14,9 @@ from audit.filters import AuditEventFilter, Countable
 STACKS = ("outcome", "category")
 """What the bars of a histogram may be stacked by."""
 
-SERIES, SERIES_OF_TEXT = 10_000, 1_000
+SERIES, SERIES_OF_CONTENT = 10_000, 1_000
 """Of how many events, the newest, a series is made where the counts do not know the filter. Of a
-common word each event has to be looked at, whether it has it."""
+common word or context value each event has to be looked at, whether it has it."""
 
 
 class Series(NamedTuple):
@@ -49,7 +49,8 @@ def series(
     assert by in STACKS
     counted = chosen.countable()
     if counted is None or any(step % HOUR for step in steps) or not _is_whole(origin, HOUR):
-        limit = SERIES_OF_TEXT if chosen.form.cleaned_data["q"] else SERIES
+        asked = chosen.form.cleaned_data
+        limit = SERIES_OF_CONTENT if asked["q"] or asked["context"] else SERIES
         found = _of_newest(chosen, steps, origin, by, limit)
         return found if found.number >= limit else found._replace(newest=None)
     for step in steps:
