@@ -23,6 +23,7 @@ def test_alerts_are_read_under_filters_page_by_page(reader, reviewer):
     alerts.decide_benign(decided.pk, "x", by="reviewer")
     [shown] = reader.get(ALERTS, status="benign").json()["results"]
     assert (shown["id"], shown["severity"], shown["count"]) == (str(decided.pk), "high", 1)
+    assert shown["grown"] == 0
     assert "key" not in shown
     first = reader.get(ALERTS, page_size=1).json()
     second = reader.client.get(first["next"]).json()

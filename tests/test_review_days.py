@@ -217,6 +217,18 @@ def test_an_alert_that_is_raised_later_opens_the_day_again(ada):
     assert sign(ada).number == 2
 
 
+def test_a_signed_day_tells_of_an_alert_that_was_opened_again(ada):
+    alert = an_alert("benign")
+    sign(ada)
+    assert "Nothing is left to do." in seen(at_work(ada).get(DAY)).text
+    assert "opened again since" not in seen(at_work(ada).get(DAY)).text
+    Alert.objects.using("worker").filter(pk=alert.pk).update(count=alert.count + 1)
+    told = " ".join(seen(at_work(ada).get(DAY)).text.split())
+    assert "1 of its alerts was opened again since, and waits for a decision." in told
+    assert "1 alert grew after the decision." in told
+    assert len(recorded(PortalAction.PORTAL_DAY_SIGNED_OFF)) == 1
+
+
 def test_what_came_between_opening_the_page_and_signing_is_told(ada):
     shown = Seen(review().events, review().alert_count)
     happened({"user_id": "late"}, {"user_id": "late"})

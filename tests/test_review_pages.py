@@ -112,6 +112,28 @@ def test_an_alert_is_decided_on_its_page(as_user, reviewer, manager, alert, page
     assert [step.by for step in alert.steps.all()] == ["reviewer"] * 3 + ["manager"]
 
 
+def test_an_alert_that_grew_after_its_decision_says_so_wherever_it_is_shown(
+    as_user, reviewer, alert, page
+):
+    followed = raised(rule="new-action")
+    number = opened(alerts=[followed.pk]).pk
+    alerts.decide_benign(alert.pk, "a load test", by="reviewer")
+    client, day = as_user(reviewer), f"/admin/days/{TODAY}/authentication/"
+    assert "since it was decided" not in seen(client.get(page)).text
+    for grown in (alert, followed):
+        Alert.objects.using("worker").filter(pk=grown.pk).update(count=grown.count + 1_200)
+    assert (status(alert), status(followed)) == ("open", "exception")
+    told = seen(client.get(page)).text
+    assert "1,200 more since it was decided." in told
+    assert "decided: benign, over 2 events a load test" in " ".join(told.split())
+    assert "The portal reopened it More events came." in " ".join(told.split())
+    for address in (ALERTS, f"{ALERTS}?status=exception", f"{EXCEPTIONS}{number}/"):
+        assert "1,200 more since it was decided" in seen(client.get(address)).text, address
+    told = seen(client.get(day)).text
+    assert told.count("1,200 more since it was decided") == 2
+    assert "2 alerts grew after the decision." in told
+
+
 REFUSED = {
     "no reason": ({"deed": "benign", "text": " "}, "A reason is needed."),
     "nobody": ({"deed": "assign", "to": "nobody"}, "is nobody who may review"),

@@ -211,6 +211,68 @@ def test_of_two_who_act_at_once_one_comes_late(database, web):
         connection.rollback()
 
 
+def test_a_step_keeps_how_many_events_there_were_whatever_it_says(web):
+    with_count = STEP.replace("number,", "events, number,").replace("%s, %s,", "%s, 99, %s,", 1)
+    web.run(with_count, *step(1, "comment")[1:])
+    assert web.one("SELECT events FROM audit_alertstep") == (1,)
+
+
+GROW = "UPDATE audit_alert SET count = count + 2"
+REOPENED = "SELECT number, by, status, assigned_to, events FROM audit_alertstep WHERE by = ''"
+
+
+def as_worker(tried, sql):
+    """What the worker may do, among what others did in the same transaction."""
+    with tried.connection.transaction():
+        tried.run(f"SET LOCAL ROLE {connections['worker'].settings_dict['USER']}")
+        tried.run(sql)
+        tried.run("RESET ROLE")
+
+
+@pytest.fixture
+def anybody(database):
+    """The superuser, who can act as anybody."""
+    connection = acting(database, "superuser")
+    yield Tried(connection)
+    connection.rollback()
+    connection.close()
+
+
+def test_an_alert_that_grows_after_it_was_found_benign_is_reopened_by_the_database(anybody):
+    anybody.run(*step(1, "assignment", assigned_to="bob"))
+    anybody.run(*step(2, "status", status="benign"))
+    as_worker(anybody, "UPDATE audit_alert SET count = count, last_at = now()")
+    assert state(anybody) == ("benign", "bob")
+    as_worker(anybody, GROW)
+    assert state(anybody) == ("open", "")
+    as_worker(anybody, GROW)
+    assert anybody.run(REOPENED).fetchall() == [(3, "", "open", "", 3)], "once"
+    anybody.run(*step(4, "status", status="benign"))
+    as_worker(anybody, GROW)
+    assert state(anybody) == ("open", "")
+
+
+def test_in_an_open_exception_an_alert_grows_and_after_its_end_it_is_reopened(anybody):
+    number = open_a_finding(anybody)
+    anybody.run(*step(1, "status", status="exception"))
+    as_worker(anybody, GROW)
+    assert state(anybody) == ("exception", "")
+    anybody.run(*doing(number, 2, "closed", disposition="event"))
+    assert state(anybody) == ("exception", "")
+    as_worker(anybody, GROW)
+    assert state(anybody) == ("open", "")
+
+
+@pytest.mark.parametrize("role", ["web", "owner"])
+def test_nobody_can_reopen_in_the_portals_name(database, role):
+    with acting(database, role) as connection:
+        tried = Tried(connection)
+        tried.run(*step(1, "status", status="benign"))
+        says = tried.refused(*step(2, "status", by="", status="open"))
+        assert says == "“” may not review alerts."
+        connection.rollback()
+
+
 # --- exceptions --------------------------------------------------------------------------------
 
 FINDING = (

@@ -85,7 +85,7 @@ def _form(query: QueryDict, given: QueryDict) -> list[tuple[str, str, Options, s
 def alert_page(request: HttpRequest, site: AdminSite, alert_id: UUID) -> HttpResponse:
     """What raised an alert, whom it concerns, what was done, and what can be done next."""
     require_view(request)
-    alert = Alert.objects.filter(pk=alert_id).first()
+    alert = alerts.with_growth(Alert.objects.filter(pk=alert_id)).first()
     if alert is None:
         raise Http404(f"There is no alert {alert_id}.")
     refused = ""
@@ -177,8 +177,7 @@ def _what(step: AlertStep, before: str) -> str:
         return f"assigned it to {step.assigned_to}"
     if step.status == AlertStatus.OPEN:
         return "put it back" if before == AlertStatus.IN_REVIEW else "reopened it"
-    return {
-        "in_review": "took it into review",
-        "benign": "decided: benign",
-        "exception": "decided: exception",
-    }[step.status]
+    if step.status == AlertStatus.IN_REVIEW:
+        return "took it into review"
+    over = "" if step.events is None else f", over {step.events:,} event{'s'[: step.events != 1]}"
+    return f"decided: {step.get_status_display().lower()}{over}"

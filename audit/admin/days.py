@@ -188,6 +188,7 @@ def _what_happened(found: Review) -> dict[str, Any]:
             [("category", scope.category.value)],
             ZoneInfo(scope.zone),
         ),
+        "grown": sum(bool(alert.grown) for alert in found.alerts),
         "alerts": [(alert, titles.get(alert.rule, alert.rule)) for alert in found.alerts],
         "failures": list(_failures(found)),
         "failures_url": events_url([*scope.filters, ("outcome", "failure")]),

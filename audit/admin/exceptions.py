@@ -21,6 +21,7 @@ from audit.filters import BadFilter
 from audit.models import Alert, AuditEvent, Disposition, Finding, FindingStep, Severity
 from audit.recorder import audit
 from audit.review import Refused, findings, reviewers
+from audit.review.alerts import with_growth
 from audit.review.findings import About
 from audit.review.lists import FindingFilter
 
@@ -146,7 +147,7 @@ def _extended(sent: QueryDict, about: About, by: str) -> int:
 
 
 def _alerts(about: About) -> list[tuple[Alert, str]]:
-    found = Alert.objects.filter(pk__in=list(about.alerts)).order_by("-last_at")
+    found = with_growth(Alert.objects.filter(pk__in=list(about.alerts))).order_by("-last_at")
     return [(alert, _title(alert)) for alert in found]
 
 

@@ -330,6 +330,9 @@ class AlertSerializer(serializers.Serializer):
     status = serializers.ChoiceField(choices=AlertStatus.choices)
     assigned_to = serializers.CharField(help_text="empty where it is nobody's")
     count = serializers.IntegerField(help_text="its events")
+    grown = serializers.IntegerField(
+        allow_null=True, help_text="how many of them came after it was last decided"
+    )
     first_at = TimeField(help_text="of its events, by their applications' clocks")
     last_at = TimeField()
     raised_at = TimeField(help_text="the portal's clock")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from audit.enums import PortalAction
 from audit.models import Alert, AlertStatus, AlertStep
@@ -21,6 +22,8 @@ TRANSITIONS = {
 """What may follow each status; the database holds the same."""
 
 UNDECIDED = (OPEN, IN_REVIEW)
+
+DECIDED = (BENIGN, EXCEPTION)
 
 MOST_COUNTED = 99
 """Up to how many undecided alerts the header tells their number."""
@@ -82,6 +85,18 @@ def undecided(most: int = MOST_COUNTED) -> int:
 def undecided_alerts() -> QuerySet[Alert]:
     """The alerts that nobody has decided."""
     return Alert.objects.filter(status__in=UNDECIDED)
+
+
+def with_growth(found: QuerySet[Alert]) -> Any:
+    """The same alerts, each with `grown`: how many events came since it was last decided.
+
+    None where it never was. Those of an alert in an open exception are for whoever follows that
+    up; any other is open again since they came.
+    """
+    steps = AlertStep.objects.filter(alert=OuterRef("pk"), kind="status", status__in=DECIDED)
+    return found.annotate(
+        grown=F("count") - Subquery(steps.order_by("-number").values("events")[:1])
+    )
 
 
 def _step(

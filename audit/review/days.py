@@ -28,7 +28,6 @@ from audit.enums import ACTIONS, AuditAction, Category, Outcome, PortalAction
 from audit.filters import AuditEventFilter
 from audit.models import (
     Alert,
-    AlertStatus,
     AuditEvent,
     Finding,
     FindingLink,
@@ -37,6 +36,7 @@ from audit.models import (
     SignOff,
 )
 from audit.periods import whole_day
+from audit.review.alerts import UNDECIDED, with_growth
 from audit.review.standing import Scope, Standing, standing
 
 FIRST_YEAR = 1970
@@ -56,8 +56,6 @@ MOST_LOOKED_UP = 1_000
 
 MOST_READ = 50_000
 """Among how many events of a day, the newest, the largest users and addresses are looked for."""
-
-UNDECIDED = (AlertStatus.OPEN, AlertStatus.IN_REVIEW)
 
 PRIVILEGED = frozenset(
     {
@@ -208,9 +206,12 @@ class Review:
     # --- alerts and rules ----------------------------------------------------------------------
 
     @cached_property
-    def alerts(self) -> list[Alert]:
-        """The alerts whose events lie on that day, undecided ones first; up to `MOST_ALERTS`."""
-        found = alerts_of(self.scope).order_by("-last_at", "id")[:MOST_ALERTS]
+    def alerts(self) -> list[Any]:
+        """The alerts whose events lie on that day, undecided ones first; up to `MOST_ALERTS`.
+
+        Each with how much it has `grown` since it was decided.
+        """
+        found = with_growth(alerts_of(self.scope)).order_by("-last_at", "id")[:MOST_ALERTS]
         return sorted(found, key=lambda alert: alert.status not in UNDECIDED)
 
     @cached_property

@@ -288,6 +288,7 @@ def _alert(alert: Alert) -> dict[str, Any]:
             {
                 "number": step.number, "at": step.at, "by": step.by, "kind": step.kind,
                 "status": step.status, "assigned_to": step.assigned_to, "text": step.text,
+                "events": step.events,
             }
             for step in alert.steps.all()
         ],

@@ -13,6 +13,7 @@ from audit import enums
 from audit.detection.rules import BY_SLUG
 from audit.filters import AnyOf, UrlFilter, field_is, one_of
 from audit.models import Alert, AlertStatus, Finding, Severity
+from audit.review.alerts import with_growth
 from audit.review.findings import today
 
 STATES = ("open", "overdue", "waiting", "closed")
@@ -48,7 +49,7 @@ class AlertFilter(UrlFilter):
 
     def paged(self) -> Any:
         """The alerts for `paging.page`: by their last event, under the name that it pages by."""
-        return self.kept().annotate(occurred_at=F("last_at"))
+        return with_growth(self.kept().annotate(occurred_at=F("last_at")))
 
 
 class FindingFilter(UrlFilter):
