@@ -30,7 +30,10 @@ class BadCursor(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events, newest first, and the cursors of the older and the newer page, None at an end."""
+    """Events, newest first, and the cursors of the older and the newer page, None at an end.
+
+    Of a list that begins with the oldest, `older` is the page that follows, as well.
+    """
 
     events: list[AuditEvent]
     older: str | None
@@ -38,29 +41,35 @@ class Page:
 
 
 def page(
-    events: QuerySet[AuditEvent], size: int, cursor: str = "", *besides: QuerySet[AuditEvent]
+    events: QuerySet[AuditEvent],
+    size: int,
+    cursor: str = "",
+    *besides: QuerySet[AuditEvent],
+    oldest_first: bool = False,
 ) -> Page:
     """One page of events that are ordered newest first, `besides` among them; see `first`.
 
-    Raises `BadCursor`.
+    Or of whatever else has an `occurred_at` and an `id` that is a UUID. Raises `BadCursor`.
     """
+    on, back = (">", "<") if oldest_first else ("<", ">")
     way, at, event_id = _read(cursor) if cursor else ("", None, None)
     parts = [events, *besides]
-    if way == ">":
-        newer = [_beyond(part, "gt", at, event_id) for part in parts]
-        found = list(first(newer, size + 1, ascending=True))
-    else:
-        older = [_beyond(part, "lt", at, event_id) for part in parts] if way else parts
-        found = list(first(older, size + 1))
+    if way:
+        parts = [_beyond(part, _SIDES[way], at, event_id) for part in parts]
+    is_back = way == back
+    found = list(first(parts, size + 1, ascending=oldest_first != is_back))
     more, found = len(found) > size, found[:size]
-    if way == ">":
+    if is_back:
         found.reverse()
-    has_older, has_newer = (True, more) if way == ">" else (more, bool(way))
+    has_older, has_newer = (True, more) if is_back else (more, bool(way))
     return Page(
         found,
-        older=_write("<", found[-1]) if found and has_older else None,
-        newer=_write(">", found[0]) if found and has_newer else None,
+        older=_write(on, found[-1]) if found and has_older else None,
+        newer=_write(back, found[0]) if found and has_newer else None,
     )
+
+
+_SIDES = {"<": "lt", ">": "gt"}
 
 
 def first(

@@ -39,6 +39,7 @@ def test_exceptions_are_read_under_filters_page_by_page(reader, reviewer):
     read = [row["number"] for page in (first, second) for row in page["results"]]
     assert read == numbers[::-1]
     assert second["next"] is None
+    assert reader.client.get(second["previous"]).json()["results"] == first["results"]
     assert reader.get(EXCEPTIONS, state="closed").json()["results"] == []
     assert reader.get(EXCEPTIONS, owner="reviewer").json()["results"] != []
 

@@ -10,7 +10,7 @@ from django.test import Client
 
 from audit.admin.exceptions import USUAL_DAYS
 from audit.enums import PortalAction
-from audit.models import Alert, Finding, FindingStep
+from audit.models import Alert, Disposition, Finding, FindingStep
 from audit.review import alerts, findings
 from tests.test_pages import LIST, OVERVIEW, recorded, seen
 from tests.test_review import TODAY, opened, raised
@@ -288,6 +288,28 @@ def test_a_wrong_deed_on_an_exception_is_refused(as_user, reviewer, auditor, ale
     assert answer.status_code == 409
     assert "Nothing was done." in seen(answer).text
     assert FindingStep.objects.count() == 1
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+def test_pages_of_exceptions_lead_forth_and_back(as_user, reviewer, monkeypatch, state):
+    monkeypatch.setattr("audit.admin.exceptions.PAGE_SIZE", 2)
+    numbers = [opened(alerts=[raised().pk]).pk for _ in range(5)]
+    findings.postpone(numbers[4], TODAY, "sooner", by="reviewer")
+    wanted = [numbers[4], *numbers[:4]]
+    if state == "closed":
+        for number in numbers:
+            findings.close(number, Disposition.EVENT, "handled", by="reviewer")
+        wanted = numbers[::-1]
+    client, address, shown = as_user(reviewer), f"{EXCEPTIONS}?state={state}", []
+    forth, back = {"open": ("Less", "More"), "closed": ("Older", "Newer")}[state]
+    for words in (forth, forth, "", back, back):
+        page = client.get(address)
+        shown.append([finding.pk for finding, _ in page.context["findings"]])
+        way = "newer_url" if words == back else "older_url"
+        address = page.context[way] or address
+        assert words in seen(page).text
+    assert shown == [wanted[:2], wanted[2:4], wanted[4:], wanted[4:], wanted[2:4]]
+    assert client.get(f"{EXCEPTIONS}?cursor=x").status_code == 400
 
 
 def test_what_is_overdue_stands_on_top(as_user, reviewer):

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
-from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 
-from audit import enums
+from audit import enums, paging
 from audit.admin import columns, zones
+from audit.admin.links import events_url, pairs
 from audit.admin.reviewing import Deed, day, do, ids, one_of, render, require_reviewer, require_view
 from audit.detection.rules import BY_SLUG
 from audit.filters import BadFilter
 from audit.models import Alert, AuditEvent, Disposition, Finding, FindingStep, Severity
+from audit.paging import BadCursor
 from audit.recorder import audit
 from audit.review import Refused, findings, reviewers
 from audit.review.alerts import with_growth
 from audit.review.findings import About
 from audit.review.lists import FindingFilter
 
-MOST = 200
-"""How many exceptions the list shows: the most urgent, or the newest closed ones."""
+PAGE = "admin:exceptions"
+PAGE_SIZE = 50
+
+MOST_OFFERED = 200
+"""How many open exceptions a form offers to add something to, the most urgent ones."""
 
 USUAL_DAYS = 14
 """How many days a new exception has, unless its opener says otherwise."""
@@ -36,29 +40,36 @@ USUAL_DAYS = 14
 
 
 def exceptions_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
-    """The open exceptions, the most urgent first; or those that a filter keeps."""
+    """The open exceptions, the most urgent first; or those that a filter keeps.
+
+    Where only closed ones are asked for, those that were opened last come first.
+    """
     require_view(request)
     query = QueryDict(mutable=True)
     query.update(request.GET)
     query.setdefault("state", "open")
-    chosen = FindingFilter(query)
-    context: dict[str, Any] = {"title": "Exceptions", "form": _form(query)}
+    chosen = FindingFilter(query, besides=["cursor"])
+    are_closed = query.getlist("state") == ["closed"]
+    context: dict[str, Any] = {
+        "title": "Exceptions", "form": _form(query), "are_closed": are_closed,
+    }  # fmt: skip
     try:
-        found = list(chosen.kept().order_by(*_order(query))[: MOST + 1])
+        found = chosen.paged("opened_at" if are_closed else "due")
+        cursor = request.GET.get("cursor", "")
+        page = paging.page(found, PAGE_SIZE, cursor, oldest_first=not are_closed)
     except BadFilter as error:
         told = {"problems": error.errors}
         return render(request, site, "audit/exceptions.html", context | told, 400)
+    except BadCursor as error:
+        told = {"problems": {"cursor": [str(error)]}}
+        return render(request, site, "audit/exceptions.html", context | told, 400)
+    kept = pairs(request.GET, without=["cursor"])
     context |= {
-        "findings": [(finding, _standing(finding)) for finding in found[:MOST]],
-        "most": MOST if len(found) > MOST else None,
+        "findings": [(one, _standing(one)) for one in cast(list[Finding], page.events)],
+        "older_url": page.older and events_url([*kept, ("cursor", page.older)], PAGE),
+        "newer_url": page.newer and events_url([*kept, ("cursor", page.newer)], PAGE),
     }
     return render(request, site, "audit/exceptions.html", context)
-
-
-def _order(query: QueryDict) -> tuple[Any, ...]:
-    if query.getlist("state") == ["closed"]:
-        return (F("number").desc(),)
-    return F("is_closed").asc(), F("due").asc(), F("number").asc()
 
 
 def _form(query: QueryDict) -> list[tuple[str, str, list[tuple[str, str]], str]]:
@@ -118,7 +129,7 @@ def new_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
         "severities": Severity.choices,
         "reviewers": reviewers(),
         "by": by,
-        "open_findings": findings.open_findings()[:MOST],
+        "open_findings": findings.open_findings()[:MOST_OFFERED],
     }
     return render(request, site, "audit/new_exception.html", context, 409 if refused else 200)
 

@@ -366,6 +366,7 @@ class ExceptionPageSerializer(serializers.Serializer):
     """One page of exceptions, newest first."""
 
     next = serializers.URLField(allow_null=True, help_text="older exceptions")
+    previous = serializers.URLField(allow_null=True, help_text="newer exceptions")
     results = ExceptionSerializer(many=True)
 
 

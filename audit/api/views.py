@@ -29,7 +29,6 @@ from audit.filters import AuditEventFilter, BadFilter
 from audit.ingest import Receipt, Rejected, ingest, now
 from audit.ledger import evidence
 from audit.models import ApiKey, AuditEvent
-from audit.paging import BadCursor
 from audit.recorder import audit
 from audit.review.lists import AlertFilter, FindingFilter
 
@@ -394,19 +393,15 @@ class ExceptionsView(Door):
     def get(self, request: Request) -> Response:
         """Read exceptions, newest first. They are followed up by people only."""
         chosen = FindingFilter(request.query_params, besides=["cursor", "page_size"])
-        found, size = chosen.kept().order_by("-number"), _page_size(request)
-        if cursor := _only(request, "cursor"):
-            found = found.filter(number__lt=_number(cursor))
-        rows = list(found[: size + 1])
-        older = str(rows[size - 1].number) if len(rows) > size else None
-        shown = show.ExceptionSerializer(rows[:size], many=True).data
-        return Response({"next": _address(request, older), "results": shown})
-
-
-def _number(cursor: str) -> int:
-    if cursor.isascii() and cursor.isdigit() and len(cursor) < 19:
-        return int(cursor)
-    raise BadCursor("this is not a cursor that a page has given")
+        found, size = chosen.paged("opened_at"), _page_size(request)
+        page = paging.page(found, size, _only(request, "cursor"))
+        return Response(
+            {
+                "next": _address(request, page.older),
+                "previous": _address(request, page.newer),
+                "results": show.ExceptionSerializer(page.events, many=True).data,
+            }
+        )
 
 
 class SummaryView(Door):

@@ -7,7 +7,8 @@ from functools import partial, reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import DateTimeField, F, Func, Q, UUIDField
+from django.db.models.functions import Cast
 
 from audit import enums
 from audit.detection.rules import BY_SLUG
@@ -52,6 +53,12 @@ class AlertFilter(UrlFilter):
         return with_growth(self.kept().annotate(occurred_at=F("last_at")))
 
 
+_NUMBER = Func(
+    F("number"), template="lpad(to_hex(%(expressions)s), 32, '0')::uuid", output_field=UUIDField()
+)
+"""The number of an exception as an id, in the same order: what `paging.page` goes by."""
+
+
 class FindingFilter(UrlFilter):
     """The filters of exceptions, by their names in every URL."""
 
@@ -63,3 +70,7 @@ class FindingFilter(UrlFilter):
     class Meta:
         model = Finding
         fields: list[str] = []
+
+    def paged(self, by: str) -> Any:
+        """The exceptions for `paging.page`: by a date or time of theirs, and by their numbers."""
+        return self.kept().annotate(occurred_at=Cast(by, DateTimeField()), id=_NUMBER)
