@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import orjson
 from django.conf import settings as django_settings
@@ -24,7 +23,7 @@ from audit.detection.judging import HOUR
 from audit.detection.rules import RULES, SAID, Fact, actions_of
 from audit.enums import ACTIONS
 from audit.ingest import now
-from audit.models import Follower, Leaf, Pending
+from audit.models import Follower, Pending
 
 FOLLOWER = "detector"
 
@@ -80,7 +79,7 @@ def engine_of(
     """Run the rules over these facts, which one version of each holds for, and store the result."""
     engine = Engine(versions.in_force(leaves.start, using), secret=secret(), size=leaves.start)
     last = max((fact.recorded for fact in facts), default=until or 0)
-    states = read_due(last, using)
+    states = read_due(last - last % HOUR, using)
     missing = {*engine.wanted(facts), *engine.wanted_when_due(states.values())} - states.keys()
     states |= read_states(missing, using)
     engine.remember(states)
@@ -108,45 +107,59 @@ WATCHED = frozenset[str]().union(*map(actions_of, RULES))
 SAYING = [action for action in sorted(WATCHED) if ACTIONS[action].keys_by_name.keys() & set(SAID)]
 """The actions whose context says what a rule looks at."""
 
+_LEAVES = "SELECT event_id::text, index FROM audit_leaf WHERE index >= %s AND index < %s"
+
+# A double holds microseconds until the year 2255, and is quicker than a numeric.
+_MILLISECONDS = "(date_part('epoch', {}) * 1000000)::bigint / 1000"
 _SAID = ", ".join(f"'{key}', personal_context -> '{key}'" for key in SAID)
 
-# By ids as they are, not by a join: so the database looks into their months only.
+# Between the ids of its ends: so the database looks into their months only.
 _FACTS = f"""
-    SELECT id, floor(extract(epoch FROM occurred_at) * 1000)::bigint,
-        floor(extract(epoch FROM recorded_at) * 1000)::bigint,
+    SELECT index, {_MILLISECONDS.format("occurred_at")}, {_MILLISECONDS.format("recorded_at")},
         action, source, user_id, subject_id, host(ip_address), resource_type, resource_id,
         nullif(correlation_id, ''),
         CASE WHEN action = ANY (%s) THEN jsonb_strip_nulls(jsonb_build_object({_SAID}))::text END
-    FROM audit_auditevent WHERE id = ANY (%s::uuid[])
+    FROM unnest(%s::uuid[], %s::bigint[]) AS leaf (id, index) JOIN audit_auditevent USING (id)
+    WHERE id BETWEEN %s AND %s
+    ORDER BY index
 """
 
 
 def load(leaves: range, *, using: str = "worker") -> list[Fact]:
     """The events of these leaves as the rules see them, in the log's order."""
-    rows = Leaf.objects.using(using).filter(index__gte=leaves.start, index__lt=leaves.stop)
-    return facts(dict(rows.values_list("event_id", "index")), using=using)
-
-
-def facts(leaves: Mapping[UUID, int], *, using: str = "worker") -> list[Fact]:
-    """The events of these ids, which have these leaves, as the rules see them, in order."""
     with connections[using].cursor() as cursor:
-        cursor.execute(_FACTS, [SAYING, _array(leaves)])
-        return sorted(_fact(leaves, row) for row in cursor.fetchall())
+        cursor.execute(_LEAVES, [leaves.start, leaves.stop])
+        return facts(dict(cursor.fetchall()), using=using)
+
+
+def facts(leaves: Mapping[Any, int], *, using: str = "worker") -> list[Fact]:
+    """The events of these ids, which have these leaves, as the rules see them, in order."""
+    if not leaves:
+        return []
+    ids, indexes = _array(leaves), _array(leaves.values())
+    with connections[using].cursor() as cursor:
+        cursor.execute(_FACTS, [SAYING, ids, indexes, min(leaves), max(leaves)])
+        return [_fact(row) for row in cursor]
 
 
 _NOTHING: dict[str, Any] = {}
 
 
-def _fact(leaves: Mapping[UUID, int], row: tuple[Any, ...]) -> Fact:
-    id, *fields, said = row
-    return Fact._make((leaves[id], *fields, orjson.loads(said) if said else _NOTHING))
+def _fact(row: tuple[Any, ...]) -> Fact:
+    *fields, said = row
+    return Fact._make((*fields, orjson.loads(said) if said else _NOTHING))
 
 
 # --- state -------------------------------------------------------------------------------------
 
 _PLACES = "%s::text[], %s::int[], %s::text[]"
 _COLUMNS = "rule, version, key, state::text, (extract(epoch FROM due) * 1000)::bigint"
-_READ_DUE = f"SELECT {_COLUMNS} FROM audit_detectionstate WHERE due <= to_timestamp(%s / 1000.0)"
+# Nothing is looked for while the log's own hour has not changed.
+_READ_DUE = f"""
+    SELECT {_COLUMNS} FROM audit_detectionstate WHERE due <= to_timestamp(%s / 1000.0) AND %s > (
+        SELECT (state ->> 'hour')::bigint FROM audit_detectionstate
+        WHERE (rule, version, key) = (%s, %s, %s))
+"""
 _READ = f"""
     SELECT {_COLUMNS} FROM audit_detectionstate
     JOIN unnest({_PLACES}) AS wanted (rule, version, key) USING (rule, version, key)
@@ -165,9 +178,9 @@ _FORGET = f"""
 """
 
 
-def read_due(until: int, using: str) -> dict[Place, State]:
-    """The state of all places that are due by then."""
-    return _read(_READ_DUE, [until], using)
+def read_due(hour: int, using: str) -> dict[Place, State]:
+    """The state of all places that are due by this whole hour, if it was not passed before."""
+    return _read(_READ_DUE, [hour, hour, *CLOCK], using)
 
 
 def read_states(places: Iterable[Place], using: str) -> dict[Place, State]:

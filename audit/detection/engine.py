@@ -121,16 +121,15 @@ class Engine:
         self.states: dict[Place, State] = {}
         self.changed: set[Place] = set()
         self.alerts: dict[UUID, Raised] = {}
-        self._secret = secret
+        self._mac = hmac.new(secret, digestmod="sha256")
         self._digests: dict[str, str] = {}
-        self._seen: set[tuple[str, str]] = set()
+        self._ways: dict[tuple[str, str], _Way] = {}
         self._due: list[tuple[int, Place]] = []
         self._index = size - 1
         self._by_action: dict[str, list[_Judge]] = {}
         self._by_slot: dict[tuple[str, int], Setting] = {}
         self._unpaired: dict[bool, Setting] = {}
         self._of_source: dict[type, Setting] = {}
-        self._watches: dict[str, list[_Watch]] = {}
         self._ahead: tuple[Setting, int] | None = None
         for setting in settings:
             self._place(setting)
@@ -170,19 +169,16 @@ class Engine:
 
     def wanted(self, facts: Iterable[Fact]) -> Iterator[Place]:
         """The places whose state has to be there when these facts are seen, but for what is due."""
-        sources: set[str] = set()
-        operations: set[tuple[str, str]] = set()
         for fact in facts:
-            sources.add(fact.source)
-            for setting, key_of, _ in self._by_action.get(fact.action, ()):
+            way = self._way(fact)
+            for setting, key_of, _ in way.judges:
                 if (key := self._key(key_of, fact)) is not None:
                     yield *setting.slot, key
-            if self._unpaired and fact.action in HALVES and (key := self._half(fact)) is not None:
-                operations.add((fact.source, ACTIONS[fact.action].operation))
+            if way.half and (key := self._half(way.half, fact)) is not None:
                 yield *PAIRING, key
         yield CLOCK
-        yield from self._of_operations(operations)
-        for source in sources:
+        yield from self._of_operations({way.half.of for way in self._ways.values() if way.half})
+        for source in {source for source, _ in self._ways}:
             key = self.digest(f"source {source}")
             for setting in self._of_source.values():
                 yield *setting.slot, key
@@ -209,12 +205,28 @@ class Engine:
         if self._hour is None or fact.recorded >= self._hour + HOUR:
             self.pass_to(fact.recorded)
         self._index = fact.leaf
-        for setting, key_of, judge in self._by_action.get(fact.action, ()):
+        way = self._way(fact)
+        for setting, key_of, judge in way.judges:
             if (key := self._key(key_of, fact)) is not None:
                 judge(setting, key, fact)
-        if self._unpaired and fact.action in HALVES:
-            self._pair(fact)
-        self._watch_source(fact)
+        if way.half and (key := self._half(way.half, fact)) is not None:
+            self._pair(way.half, key, fact)
+        if self._ahead and fact.at - fact.recorded > self._ahead[1]:
+            self._burst(self._ahead[0], self.digest(f"source {fact.source}"), fact)
+        for watch, setting, place in way.watches:
+            watch(setting, place, fact)
+
+    def _way(self, fact: Fact) -> _Way:
+        """What becomes of an event of this source and action; found out once, as it is needed for
+        each."""
+        way = self._ways.get((fact.source, fact.action))
+        if way is None:
+            way = self._ways[fact.source, fact.action] = _Way(
+                self._by_action.get(fact.action, []),
+                self._half_of(fact) if self._unpaired and fact.action in HALVES else None,
+                self._watches_of(fact.source),
+            )
+        return way
 
     def _key(self, key_of: Callable[[Fact], str | None], fact: Fact) -> str | None:
         value = key_of(fact)
@@ -230,7 +242,9 @@ class Engine:
         """What stands for a text in states and alerts: its HMAC-SHA-256, in hex."""
         found = self._digests.get(text)
         if found is None:
-            found = self._digests[text] = hmac.digest(self._secret, text.encode(), "sha256").hex()
+            mac = self._mac.copy()
+            mac.update(text.encode())
+            found = self._digests[text] = mac.hexdigest()
         return found
 
     # --- bursts and sequences ------------------------------------------------------------------
@@ -288,38 +302,38 @@ class Engine:
 
     # --- attempts and outcomes -----------------------------------------------------------------
 
-    def _half(self, fact: Fact) -> str | None:
+    def _half_of(self, fact: Fact) -> _Half:
+        of = fact.source, ACTIONS[fact.action].operation
+        known = (*PAIRING, self.digest("operation {} {}".format(*of)))
+        return _Half(of, HALVES[fact.action], known)
+
+    def _half(self, half: _Half, fact: Fact) -> str | None:
         """What an attempt and its outcome have in common; without a correlation id, a guess."""
         said = fact.correlation
         if not said:
             who = fact.address or fact.user or fact.subject or fact.resource
-            said = f"~{who}" if who else None
-        if said is None:
-            return None
-        return self.digest(f"half {fact.source} {ACTIONS[fact.action].operation} {said}")
+            if not who:
+                return None
+            said = f"~{who}"
+        source, operation = half.of
+        return self.digest(f"half {source} {operation} {said}")
 
-    def _pair(self, fact: Fact) -> None:
-        if (key := self._half(fact)) is None:
-            return
-        is_attempt = HALVES[fact.action]
-        operation = ACTIONS[fact.action].operation
-        known = (*PAIRING, self.digest(f"operation {fact.source} {operation}"))
-        if is_attempt and known not in self.states:
-            self._touch(known, None)
-        if known not in self.states:
-            return  # from a source that tells of no attempts
+    def _pair(self, half: _Half, key: str, fact: Fact) -> None:
+        if half.known not in self.states:
+            if not half.is_attempt:
+                return  # from a source that tells of no attempts
+            self._touch(half.known, None)
         place = (*PAIRING, key)
         state = self._touch(place, None)
-        state.data["of"] = [fact.source, operation]
+        state.data["of"] = half.of
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
-        judging.pair_up(state.data, entry, is_attempt=is_attempt)
+        judging.pair_up(state.data, entry, is_attempt=half.is_attempt)
         self._await(place, state)
 
     def _await(self, place: Place, state: State) -> None:
         """Have the halves that wait looked at when the first of them has waited long enough."""
-        waiting = [entry[1] for name in HALF_NAMES for entry in state.data.get(name, ())]
-        if waiting:
-            self._set_due(place, state, min(waiting) + GRACE)
+        if waiting := state.data.get("attempts") or state.data.get("outcomes"):
+            self._set_due(place, state, min(entry[1] for entry in waiting) + GRACE)
         else:
             self._forget(place)
 
@@ -339,40 +353,28 @@ class Engine:
 
     # --- sources -------------------------------------------------------------------------------
 
-    def _watch_source(self, fact: Fact) -> None:
-        """What is judged for every event, and so has to be quick."""
-        if self._ahead and fact.at - fact.recorded > self._ahead[1]:
-            self._burst(self._ahead[0], self.digest(f"source {fact.source}"), fact)
-        if (fact.source, fact.action) not in self._seen and Novel in self._of_source:
-            self._meet(self._of_source[Novel], fact)
-        watches = self._watches.get(fact.source)
-        if watches is None:
-            watches = self._watches[fact.source] = self._watches_of(fact.source)
-        for watch, setting, place in watches:
-            watch(setting, place, fact)
-
     def _watches_of(self, source: str) -> list[_Watch]:
         key = self.digest(f"source {source}")
-        kinds = ((Silent, self._listen), (Slow, self._clock_in))
+        kinds = ((Novel, self._meet), (Silent, self._listen), (Slow, self._clock_in))
         return [
             (watch, setting, (*setting.slot, key))
             for kind, watch in kinds
             if (setting := self._of_source.get(kind))
         ]
 
-    def _meet(self, setting: Setting, fact: Fact) -> None:
-        self._seen.add((fact.source, fact.action))
-        key = self.digest(f"source {fact.source}")
-        state = self._touch((*setting.slot, key), None)
-        actions = state.data.setdefault("seen", [])
-        since = state.data.setdefault("since", fact.recorded)
-        if fact.action in actions:
+    def _meet(self, setting: Setting, place: Place, fact: Fact) -> None:
+        state = self.states.get(place)
+        if state is not None and fact.action in state.data["seen"]:
             return
-        actions.append(fact.action)
+        state = self._touch(place, None)
+        state.data.setdefault("seen", []).append(fact.action)
+        since = state.data.setdefault("since", fact.recorded)
         if fact.recorded - since < DAY * setting.parameters["days"]:
             return
-        if not self._join(setting, key, state, fact, MINUTE * setting.parameters["minutes"]):
-            self._raise(setting, key, state, [[fact.at, fact.recorded, fact.leaf]], fact.action)
+        window = MINUTE * setting.parameters["minutes"]
+        if not self._join(setting, place[2], state, fact, window):
+            entry: Entry = [fact.at, fact.recorded, fact.leaf]
+            self._raise(setting, place[2], state, [entry], fact.action)
 
     def _listen(self, setting: Setting, place: Place, fact: Fact) -> None:
         state = self.states.get(place)
@@ -531,6 +533,23 @@ class Engine:
 
 _Watch = tuple[Callable[[Setting, Place, Fact], None], Setting, Place]
 _Judge = tuple[Setting, Callable[[Fact], str | None], Callable[[Setting, str, Fact], None]]
+
+
+class _Half(NamedTuple):
+    """Which source and operation an attempt or outcome is of; `known` is where it is remembered
+    that the source tells of attempts."""
+
+    of: tuple[str, str]
+    is_attempt: bool
+    known: Place
+
+
+class _Way(NamedTuple):
+    """All that an event of a source and action is looked at by."""
+
+    judges: list[_Judge]
+    half: _Half | None
+    watches: list[_Watch]
 
 
 def _network(address: str) -> str:
