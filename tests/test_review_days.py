@@ -383,12 +383,6 @@ def test_bad_forms_are_told_and_sign_nothing(ada):
     assert client.get(f"{DAY}sign/").status_code == 405
 
 
-def test_the_api_has_no_door_to_sign_by(app):
-    routes = ("signoffs", "days", f"days/{YESTERDAY}/authentication", "review")
-    for route in routes:
-        assert app.client.post(f"/api/v1/{route}/", {}).status_code == 404
-
-
 def test_an_empty_day_is_signed_as_well(ada):
     page = seen(at_work(ada).get(f"/admin/days/{YESTERDAY}/session/"))
     assert "Nothing happened in this category on this day" in page.text

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import DatabaseError, connection
+from django.db import connection
 
 from audit import tasks
 from audit.ingest import ingest
@@ -218,24 +218,6 @@ def test_the_worker_signs_nothing(log):
 def test_an_account_that_was_closed_signs_no_more(log):
     User.objects.filter(username="ada").update(is_active=False)
     assert_refused(tried(log, "web", signature()), "AP018")
-
-
-def test_the_orm_is_refused_the_same(log):
-    ours = {
-        "category": "authentication", "zone": "UTC", "by": "u-1", "events": 2,
-        "totals": {"user_login_failed": 2}, "rule_versions": [], "exceptions": [],
-    }  # fmt: skip
-    with pytest.raises(DatabaseError, match="is not over"):
-        SignOff.objects.create(day=TODAY, **ours)
-    signed = SignOff.objects.create(day=YESTERDAY, **ours)
-    with pytest.raises(DatabaseError, match="permission denied"):
-        signed.save()
-    with pytest.raises(DatabaseError, match="permission denied"):
-        SignOff.objects.update(comment="x")
-    with pytest.raises(DatabaseError, match="permission denied"):
-        signed.delete()
-    with pytest.raises(DatabaseError, match="another person"):
-        SecondSignature.objects.create(signoff=signed, by="u-1")
 
 
 def test_of_two_who_sign_at_once_one_signs(log):
