@@ -217,6 +217,15 @@ def test_an_alert_that_is_raised_later_opens_the_day_again(ada):
     assert sign(ada).number == 2
 
 
+def test_undecided_alerts_are_listed_first_however_many_there_are(ada, monkeypatch):
+    monkeypatch.setattr(days, "MOST_ALERTS", 2)
+    waiting = an_alert()
+    newer = [an_alert("benign", last_at=waiting.last_at + timedelta(hours=1)) for _ in range(3)]
+    listed = [alert.pk for alert in review().alerts]
+    assert (listed[0], len(listed)) == (waiting.pk, 2)
+    assert listed[1] in {alert.pk for alert in newer}
+
+
 def test_a_signed_day_tells_of_an_alert_that_was_opened_again(ada):
     alert = an_alert("benign")
     sign(ada)
@@ -470,6 +479,19 @@ def test_signed_in_time_is_who_signs_first_in_time():
     assert stands(late, signature(late)) is State.LATE
     assert stands(late, signature(soon), signature(late, events=2), events=2) is State.SIGNED
     assert stands(late, signature(soon, needs_second=True)) is State.WAITS
+
+
+def test_what_needs_a_second_person_is_signed_when_they_have_signed():
+    soon, late = END + timedelta(hours=2), END + timedelta(hours=30)
+
+    def by_two(at: datetime) -> SignOff:
+        signed = signature(soon, needs_second=True)
+        signed.second = SecondSignature(at=at, by="bob")
+        return signed
+
+    assert stands(late, by_two(soon)) is State.SIGNED
+    assert stands(late, by_two(late)) is State.LATE
+    assert stands(late, signature(soon, needs_second=True), signature(soon)) is State.SIGNED
 
 
 # --- the calendar ------------------------------------------------------------------------------

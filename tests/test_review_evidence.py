@@ -107,8 +107,9 @@ def test_the_evidence_of_a_day_holds_all_of_it(reviewed):
     assert [step["by"] for step in finding["history"]] == ["eve", "eve", "bob"]
     assert finding["alerts"] == [alert["id"] for alert in alerts if alert["status"] == "exception"]
 
-    assert {"day": str(YESTERDAY), "category": "authentication", "action": "user_login_failed",
-            "outcome": "failure", "events": "3"} in rows(files["totals.csv"])  # fmt: skip
+    assert {"day": str(YESTERDAY), "zone": "UTC", "category": "authentication",
+            "action": "user_login_failed", "outcome": "failure",
+            "events": "3"} in rows(files["totals.csv"])  # fmt: skip
     calendar = {row["category"]: row for row in rows(files["calendar.csv"])}
     assert calendar["authentication"]["state"] == "signed"
     assert calendar["authentication"]["signatures"] == "2"
@@ -154,6 +155,16 @@ def test_an_assessor_checks_the_evidence_against_the_log_as_the_readme_says(revi
         "portal_day_countersigned", "portal_day_signed_off", "portal_day_signed_off",
     ]  # fmt: skip
     assert {entry["context"]["count"] for entry in entries} == {2, 3}
+
+
+def test_a_days_totals_are_of_the_zone_in_which_it_was_signed(reviewed, settings):
+    settings.AUDITPORTAL_REVIEW_ZONE = "Pacific/Kiritimati"  # there, noon is tomorrow
+    files = download(reviewed, **THAT_DAY)
+    signed, total = rows(files["signoffs.csv"])[-1], rows(files["totals.csv"])[0]
+    assert [total[name] for name in ("day", "zone", "category", "events")] == [
+        signed[name] for name in ("day", "zone", "category", "events")
+    ]
+    assert len(json.loads(files["alerts.json"])) == 2
 
 
 def test_taking_evidence_away_is_recorded_as_an_export(reviewed):

@@ -76,12 +76,13 @@ def _signoffs(first: date, last: date) -> dict[tuple[date, str], list[SignOff]]:
     return found
 
 
-def _spans(days: set[date], zone: str) -> dict[date, counts.Range]:
+def spans(days: set[date], zone: str) -> dict[date, counts.Range]:
+    """From when to when each of the days lasts, in a zone."""
     return {day: counts.Range(*whole_day(day, ZoneInfo(zone))) for day in sorted(days)}
 
 
 def _events(days: set[date], zone: str) -> _Numbers:
-    rows = counts.by_day(_spans(days, zone), ["category"], Q())
+    rows = counts.by_day(spans(days, zone), ["category"], Q())
     return {(day, category): count for day, category, count in rows}
 
 
@@ -95,10 +96,10 @@ _ALERTS = """
 
 
 def _alerts(days: set[date], zone: str) -> _Numbers:
-    spans = _spans(days, zone)
-    firsts, lasts = [span.start for span in spans.values()], [span.end for span in spans.values()]
+    found = spans(days, zone)
+    firsts, lasts = [span.start for span in found.values()], [span.end for span in found.values()]
     with connections["default"].cursor() as cursor:
-        cursor.execute(_ALERTS, [list(spans), firsts, lasts, firsts[0], lasts[-1]])
+        cursor.execute(_ALERTS, [list(found), firsts, lasts, firsts[0], lasts[-1]])
         return {(day, category): count for day, category, count in cursor.fetchall()}
 
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Count, Q
+from django.db.models import Case, Count, Q, When
 from django.http import QueryDict
 
 from audit import counts
@@ -211,8 +211,9 @@ class Review:
 
         Each with how much it has `grown` since it was decided.
         """
-        found = with_growth(alerts_of(self.scope)).order_by("-last_at", "id")[:MOST_ALERTS]
-        return sorted(found, key=lambda alert: alert.status not in UNDECIDED)
+        is_decided = Case(When(status__in=UNDECIDED, then=0), default=1)
+        found = with_growth(alerts_of(self.scope)).order_by(is_decided, "-last_at", "id")
+        return list(found[:MOST_ALERTS])
 
     @cached_property
     def rules(self) -> list[RuleOfDay]:
@@ -295,8 +296,9 @@ class Review:
         """Sources of that day and category that had never written before the day."""
         span = {self.scope.day: counts.Range(self.scope.start, self.scope.end)}
         rows = counts.by_day(span, ["source"], self._category)
-        names = [source for _, source, _ in rows]
-        return Names(_unknown_before("source", names[:MOST_LOOKED_UP], self.scope.start), True)
+        names = [source for _, source, _ in sorted(rows, key=lambda row: -row[2])]
+        found = _unknown_before("source", names[:MOST_LOOKED_UP], self.scope.start)
+        return Names(found, len(names) <= MOST_LOOKED_UP)
 
     def _largest(self, column: str, most: int, outcome: str = "") -> list[tuple[str, int]]:
         """The values of a column and their events, most first, of the newest `MOST_READ` events."""

@@ -108,8 +108,9 @@ def standing(
     """How it stands at `at`, with so many sealed events and alerts now.
 
     `signoffs` are all of it, in the order of their numbers, with `second` selected; `began` is when
-    the log did. Whoever signs first no later than `in_time` after the day's end signs in time; of
-    days from before, which came with older events, after the log's beginning.
+    the log did. A day is signed in time where its first sign-off, with the second person that it
+    needs, came no later than `in_time` after the day's end; of days from before, which came with
+    older events, after the log's beginning.
     """
     end = scope.end
     if at < end:
@@ -119,10 +120,19 @@ def standing(
         if end <= began and not events and not alerts:
             return Standing(State.NOTHING)
         return Standing(State.MISSING if at > limit else State.DUE)
-    first, newest = signoffs[0], signoffs[-1]
+    newest = signoffs[-1]
     late, new = events - newest.events, alerts - newest.alerts
     if late > 0 or new > 0:
         return Standing(State.REOPENED, newest, max(late, 0), max(new, 0))
-    if newest.needs_second and not newest.has_second:
+    if not _is_complete(newest):
         return Standing(State.WAITS, newest)
-    return Standing(State.LATE if first.at > limit else State.SIGNED, newest)
+    first = min(map(_complete_at, filter(_is_complete, signoffs)))
+    return Standing(State.LATE if first > limit else State.SIGNED, newest)
+
+
+def _is_complete(signed: SignOff) -> bool:
+    return signed.has_second or not signed.needs_second
+
+
+def _complete_at(signed: SignOff) -> datetime:
+    return signed.second.at if signed.needs_second else signed.at

@@ -1,7 +1,6 @@
-"""Evidence of reviews for chosen days, as a ZIP that an assessor can read and check by themselves.
+"""What stands in the files of the evidence: sign-offs, alerts, exceptions, rules and proofs.
 
-Who signed what and over which log; what alerts and exceptions came to; which rules were in force;
-and for each sign-off the proof that it is an entry of the log. No personal part of any event.
+No personal part of any event.
 """
 
 from __future__ import annotations
@@ -9,23 +8,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from hashlib import sha256
-from typing import IO, Any, NamedTuple
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import connections
 from django.db.models import Prefetch, Q
 
 from audit import counts
 from audit.canonical import time_text
 from audit.detection.rules import RULES
-from audit.enums import ACTIONS, Category, PortalAction
+from audit.enums import ACTIONS, PortalAction
 from audit.exports.csv import neutralised
-from audit.ingest import PORTAL, origin
+from audit.ingest import PORTAL
 from audit.ledger import evidence
 from audit.models import (
     Alert,
@@ -37,14 +33,10 @@ from audit.models import (
     RuleVersion,
     SignOff,
 )
-from audit.patience import patient
 from audit.periods import whole_day
-from audit.recorder import audit
-from audit.review.calendar import Standings, days_between, standings
+from audit.review.calendar import Standings, days_between, spans, standings
 from audit.review.days import alerts_between, findings_between, zone
-
-MOST_DAYS = 92
-"""How many days one file covers: a quarter."""
+from audit.review.evidence.chosen import Chosen
 
 AT_A_TIME = 500
 """How many alerts are read at a time."""
@@ -56,101 +48,21 @@ File = tuple[str, Iterable[bytes]]
 """A file of the ZIP: its path and its content in parts."""
 
 
-class BadRange(ValueError):
-    """Days of which there is no evidence; the text says why."""
-
-
-class Chosen(NamedTuple):
-    """Of which days and categories evidence is wanted, and as it is at which moment."""
-
-    first: date
-    last: date
-    categories: tuple[Category, ...]
-    at: datetime
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """When the first day begins and the last one ends, in UTC."""
-        here = ZoneInfo(zone())
-        return whole_day(self.first, here)[0], whole_day(self.last, here)[1]
-
-    @property
-    def filter(self) -> str:
-        """What was chosen, as the event of an export names it."""
-        given = [("from", str(self.first)), ("to", str(self.last))]
-        if len(self.categories) < len(Category):
-            given += [("category", one.value) for one in self.categories]
-        return "&".join(f"{name}={value}" for name, value in given)
-
-
-def chosen(first: date, last: date, categories: Collection[Category], at: datetime) -> Chosen:
-    """Days of which evidence can be made. Raises `BadRange`."""
-    if last < first:
-        raise BadRange(f"the first day, {first}, lies after the last one, {last}")
-    if (last - first).days >= MOST_DAYS:
-        raise BadRange(f"at most {MOST_DAYS} days go into one file")
-    if first.year < 1970 or last > at.astimezone(ZoneInfo(zone())).date():
-        raise BadRange("days have to lie between 1970 and today")
-    return Chosen(first, last, tuple(one for one in Category if one in categories), at)
-
-
-def export(file: IO[bytes], wanted: Chosen, **fields: Any) -> int:
-    """Write the ZIP, and record that it was made, as every export is; how many bytes it has.
-
-    `fields` are those of the event, where it is not the request's.
-    """
-    context = {"format": "zip", "filter": wanted.filter}
-    with audit.operation("portal_export", context=context, **fields) as operation:
-        count = write(file, wanted)
-        operation.context |= {"count": count, "size": file.tell()}
-    return file.tell()
-
-
-def write(file: IO[bytes], wanted: Chosen) -> int:
-    """Write the ZIP; how many sign-offs it holds. What it says is of one moment."""
-    sums: list[str] = []
-    with _snapshot(), ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        signoffs = _signoffs(wanted)
-        for path, parts in _files(wanted, signoffs):
-            sums.append(f"{_add(archive, path, parts, wanted.at)}  {path}\n")
-        _add(archive, "SHA256SUMS", [line.encode() for line in sums], wanted.at)
-    return len(signoffs)
-
-
-@contextmanager
-def _snapshot() -> Iterator[None]:
-    with patient(None), connections["default"].cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield
-
-
-def _add(archive: ZipFile, path: str, parts: Iterable[bytes], at: datetime) -> str:
-    """Add a file; the SHA-256 of its content."""
-    info = ZipInfo(path, date_time=at.timetuple()[:6])
-    info.compress_type = ZIP_DEFLATED
-    info.external_attr = 0o644 << 16
-    digest = sha256()
-    with archive.open(info, "w") as entry:
-        for part in parts:
-            digest.update(part)
-            entry.write(part)
-    return digest.hexdigest()
-
-
-def _files(wanted: Chosen, signoffs: list[SignOff]) -> Iterator[File]:
+def of(wanted: Chosen, signoffs: list[SignOff]) -> Iterator[File]:
+    """The files of the evidence but for the one that explains them."""
     found = {
         key: one
         for key, one in standings(wanted.first, wanted.last, wanted.at).items()
         if key[1] in wanted.categories
     }
     entries = _entries(signoffs)
-    yield "README.txt", [_readme(wanted).encode()]
     yield "calendar.csv", _table(CALENDAR, _calendar(found))
     yield "signoffs.csv", _table(SIGNOFFS, map(_signoff_row, signoffs))
     yield "signoffs.json", _json(_signoff(one, entries) for one in signoffs)
-    yield "totals.csv", _table(TOTALS, _totals(wanted))
-    yield "alerts.json", _json(map(_alert, _alerts(wanted)))
-    yield "exceptions.json", _json(map(_finding, _findings(wanted)))
+    yield "totals.csv", _table(TOTALS, _totals(wanted, signoffs))
+    span = _span(wanted, signoffs)
+    yield "alerts.json", _json(map(_alert, _alerts(wanted, span)))
+    yield "exceptions.json", _json(map(_finding, _findings(wanted, span)))
     yield "rules.json", _json(_rules(wanted))
     yield from _checkpoints(signoffs)
     yield from _keys()
@@ -194,7 +106,7 @@ SIGNOFFS = (
     "day", "zone", "category", "number", "signed_by", "signed_at", "comment", "events", "alerts",
     "tree_size", "own_events", "needs_second", "second_by", "second_at", "second_comment",
 )  # fmt: skip
-TOTALS = ("day", "category", "action", "outcome", "events")
+TOTALS = ("day", "zone", "category", "action", "outcome", "events")
 
 
 def _calendar(found: Standings) -> Iterator[list[Any]]:
@@ -208,7 +120,8 @@ def _calendar(found: Standings) -> Iterator[list[Any]]:
         ]  # fmt: skip
 
 
-def _signoffs(wanted: Chosen) -> list[SignOff]:
+def signoffs(wanted: Chosen) -> list[SignOff]:
+    """All sign-offs of the days and categories that are wanted, in their order."""
     found = SignOff.objects.filter(
         day__gte=wanted.first, day__lte=wanted.last, category__in=wanted.categories
     )
@@ -259,20 +172,44 @@ def _entries(signoffs: list[SignOff]) -> _Entries:
     return wanted
 
 
-def _totals(wanted: Chosen) -> Iterator[list[Any]]:
-    """How many sealed events of each action there are now."""
+def _totals(wanted: Chosen, signoffs: list[SignOff]) -> list[list[Any]]:
+    """How many sealed events of each action there are now, by days of the zone they are signed in.
+
+    So they can be compared with what was signed, also after another zone was set.
+    """
+    here, signed = zone(), {(one.day, one.category): one.zone for one in signoffs}
     days = days_between(wanted.first, wanted.last)
-    spans = {day: counts.Range(*whole_day(day, ZoneInfo(zone()))) for day in days}
+    zones: defaultdict[str, set[date]] = defaultdict(set, {here: set(days)})
+    for (day, _), name in signed.items():
+        zones[name].add(day)
     where = Q(category__in=[one.value for one in wanted.categories])
-    for day, category, action, count in counts.by_day(spans, ["category", "action"], where):
-        yield [day, category, action, ACTIONS[action].outcome.value, count]
+    return sorted(
+        [day, name, category, action, ACTIONS[action].outcome.value, count]
+        for name, of_zone in zones.items()
+        for day, category, action, count in counts.by_day(
+            spans(of_zone, name), ["category", "action"], where
+        )
+        if signed.get((day, category), here) == name
+    )
 
 
 # --- alerts, exceptions, rules -----------------------------------------------------------------
 
 
-def _alerts(wanted: Chosen) -> Iterator[Alert]:
-    found = alerts_between(wanted.categories, *wanted.span).order_by("first_at", "id")
+_Span = tuple[datetime, datetime]
+
+
+def _span(wanted: Chosen, signoffs: list[SignOff]) -> _Span:
+    """From when to when the days last, in whichever zone they were signed."""
+    zones = [ZoneInfo(name) for name in {zone(), *(one.zone for one in signoffs)}]
+    return (
+        min(whole_day(wanted.first, each)[0] for each in zones),
+        max(whole_day(wanted.last, each)[1] for each in zones),
+    )
+
+
+def _alerts(wanted: Chosen, span: _Span) -> Iterator[Alert]:
+    found = alerts_between(wanted.categories, *span).order_by("first_at", "id")
     named = Prefetch("events", AlertEvent.objects.order_by("occurred_at"))
     return found.prefetch_related("steps", named).iterator(chunk_size=AT_A_TIME)
 
@@ -295,8 +232,8 @@ def _alert(alert: Alert) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _findings(wanted: Chosen) -> Iterable[Any]:
-    found = findings_between(wanted.categories, *wanted.span)
+def _findings(wanted: Chosen, span: _Span) -> Iterable[Any]:
+    found = findings_between(wanted.categories, *span)
     links = Prefetch("links", FindingLink.objects.order_by("at", "pk"))
     return found.prefetch_related("steps", links)
 
@@ -366,69 +303,3 @@ def _proofs(entries: _Entries) -> Iterator[File]:
             if proved is not None and proved.entry is not None:
                 yield f"proofs/{event.pk}.tlog-proof", [str(proved.proof).encode()]
                 yield f"proofs/{event.pk}.entry", [proved.entry]
-
-
-def _readme(wanted: Chosen) -> str:
-    return README.format(
-        origin=origin("default"),
-        first=wanted.first,
-        last=wanted.last,
-        categories=", ".join(one.label for one in wanted.categories),
-        zone=zone(),
-        at=time_text(wanted.at),
-    )
-
-
-README = """\
-Evidence of daily reviews
-=========================
-
-Log         {origin}
-Days        {first} to {last}, calendar days of {zone}
-Categories  {categories}
-Made        {at}
-
-What each file is
------------------
-
-calendar.csv      each day and category: signed, late, missing, reopened; by whom and when
-signoffs.csv      each signature, a line; a day has a second one where events came after the first
-signoffs.json     the same with all that was signed: totals by action, rules' versions, exceptions,
-                  the log's checkpoint, and the log's entries that tell of the signature
-totals.csv        how many events of each action the log holds of each day now
-alerts.json       what the rules raised, with every step from raised to decided, and who took it
-exceptions.json   what was followed up, with every step until it was closed, and why
-rules.json        what each rule looks for, for which control clauses, and all its versions
-checkpoints/      the log's signed checkpoints over which was signed
-proofs/           for each signature the log's entry (.entry) and the proof (.tlog-proof) that the
-                  log holds it
-vkey              the log's key; for a check that counts, have it from elsewhere
-SHA256SUMS        sums of all these files
-
-A day's events are those that occurred on it, by the clock of the application that reported them.
-Times are UTC. Who an event was about stands in none of these files, only the events' ids.
-
-How to check it
----------------
-
-1. That the files are whole:
-
-     sha256sum -c SHA256SUMS
-
-2. That the log holds each signature. Needs Python 3.9 or newer, the package cryptography, and
-   verify_log.py, one file to be had from the portal's page "Ledger":
-
-     python3 verify_log.py proofs --vkey-file vkey
-
-   An entry of a signature says day, category, number, how many events (count) and how large the log
-   was (tree_size): compare that with signoffs.csv. Whoever changed a signature later would have to
-   change the log's entry as well, and then its checkpoints would contradict each other.
-
-3. That nothing of the log was changed since somebody signed. Ask for a copy of the log (on the
-   portal's machine: manage.py export_ledger FOLDER) and compare it with these checkpoints:
-
-     python3 verify_log.py FOLDER --vkey-file vkey --previous .
-
-4. That a day was signed over all that there is of it: its number of events in signoffs.csv is that
-   of its lines in totals.csv, or calendar.csv says that it was reopened, and by how many.
-"""
