@@ -363,18 +363,24 @@ class Engine:
         ]
 
     def _meet(self, setting: Setting, place: Place, fact: Fact) -> None:
+        """Learn what a source does, and have something said where it is new for one that has
+        settled: what is new for one that is still being learnt is learnt."""
+        operation = ACTIONS[fact.action].operation if fact.action in ACTIONS else fact.action
         state = self.states.get(place)
-        if state is not None and fact.action in state.data["seen"]:
+        if state is not None and operation in state.data.get("does", ()):
             return
-        state = self._touch(place, None)
-        state.data.setdefault("seen", []).append(fact.action)
-        since = state.data.setdefault("since", fact.recorded)
-        if fact.recorded - since < DAY * setting.parameters["days"]:
+        data = self._touch(place, None).data
+        data.setdefault("does", []).append(operation)
+        known = fact.recorded - data.setdefault("known_since", fact.recorded)
+        settled = fact.recorded - data.get("learnt", fact.recorded)
+        data["learnt"] = fact.recorded
+        given = setting.parameters
+        window = MINUTE * given["minutes"]
+        if self._join(setting, place[2], self.states[place], fact, window):
             return
-        window = MINUTE * setting.parameters["minutes"]
-        if not self._join(setting, place[2], state, fact, window):
+        if known >= DAY * given["days"] and settled >= DAY * given["settled"]:
             entry: Entry = [fact.at, fact.recorded, fact.leaf]
-            self._raise(setting, place[2], state, [entry], fact.action)
+            self._raise(setting, place[2], self.states[place], [entry], fact.action)
 
     def _listen(self, setting: Setting, place: Place, fact: Fact) -> None:
         state = self.states.get(place)

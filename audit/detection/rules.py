@@ -46,6 +46,7 @@ class By(StrEnum):
     USER = "user"
     ACTOR = "actor"
     TARGET = "target"
+    ACTOR_AND_TARGET = "actor and target"
     ADDRESS = "address"
     LIMITED = "limited"
     ANYONE = "anyone"
@@ -69,6 +70,11 @@ def actor(fact: Fact) -> str | None:
     return fact.user or fact.said.get("assigned_by") or fact.said.get("changed_by")
 
 
+def _deed(fact: Fact) -> str | None:
+    by, whom = actor(fact), target(fact)
+    return f"{by} to {whom}" if by and whom else None
+
+
 def _account(fact: Fact) -> str | None:
     return fact.user or fact.subject or fact.said.get("email")
 
@@ -77,6 +83,7 @@ KEYS: dict[By, Callable[[Fact], str | None]] = {
     By.USER: _account,
     By.ACTOR: actor,
     By.TARGET: target,
+    By.ACTOR_AND_TARGET: _deed,
     By.ADDRESS: lambda fact: fact.address,
     By.LIMITED: lambda fact: fact.said.get("identifier") or fact.address or fact.user,
     By.ANYONE: lambda fact: _account(fact) or fact.address or fact.resource or fact.source,
@@ -111,7 +118,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Novel:
-    """An action that a source, known for `days`, has never written before."""
+    """An operation that a source has never done; known for `days`, nothing new for `settled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,11 +330,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "suspicious-session",
         "Suspicious session",
-        "An application itself reported that a session behaves suspiciously.",
+        "An application itself reported that a session behaves suspiciously. What it reports of the"
+        " same user or address within a day is one alert.",
         Category.SESSION,
         "medium",
         (_REVIEWED, _AUTOMATED, "SOC 2 CC6.6", _ANOMALIES),
-        (_joined(60),),
+        (_joined(24 * 60),),
         Burst(_of(AuditAction.SUSPICIOUS_SESSION_ACTIVITY), By.ANYONE),
     ),
     Rule(
@@ -354,7 +362,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "short-lived-account",
         "Account created and deleted within a day",
-        "A user account was created and deleted again soon after: it may have served for one deed.",
+        "A user account was created, and deleted again soon after by the same person: it may have"
+        " served for one deed.",
         Category.ADMINISTRATIVE,
         "high",
         (_REVIEWED, "PCI DSS 8.2.4", "PCI DSS 10.2.1.5", "SOC 2 CC6.2"),
@@ -362,7 +371,7 @@ RULES: tuple[Rule, ...] = (
         Followed(
             _of(AuditAction.ADMIN_USER_CREATED),
             _of(AuditAction.ADMIN_USER_DELETED),
-            By.TARGET,
+            By.ACTOR_AND_TARGET,
         ),
     ),
     Rule(
@@ -478,12 +487,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "new-action",
         "An action never seen from that source before",
-        "A source that has been known for a while writes an action that it never wrote.",
+        "A source that has been known for a while, and did nothing new for long, does what it never"
+        " did. Another outcome of what it does anyway is nothing new.",
         Category.DATA_SYNC,
         "low",
         (_REVIEWED, _ANOMALIES),
         (
             Parameter("days", "Known for", 14, 1, 365, "days"),
+            Parameter("settled", "And nothing new for", 7, 0, 365, "days"),
             _joined(24 * 60),
         ),
         Novel(),

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 
 from audit import following
 from audit.detection.engine import Setting
-from audit.detection.rules import BY_SLUG, RULES, checked, rule
+from audit.detection.rules import BY_SLUG, RULES, Rule, checked, rule
 from audit.enums import PortalAction
 from audit.models import RuleVersion
 from audit.recorder import audit
@@ -22,6 +22,7 @@ _LOCK = "SELECT pg_advisory_xact_lock{}(hashtext('audit detection rules'))"
 
 DELIVERED_BY = "portal"
 DELIVERED = "As delivered."
+RENEWED = "As delivered with a new version of the portal."
 
 
 class Unchanged(ValueError):
@@ -35,25 +36,32 @@ def hold_still(using: str) -> None:
 
 
 def ensure(using: str) -> None:
-    """Give each rule that has none its first version, as delivered.
+    """Give each rule the version that it is delivered with, if it has none.
 
-    It holds over the whole log, but for a rule that is new among others: that begins now.
+    The first hold over the whole log. A rule that is new among others, and one that is delivered
+    with other parameters than before, begin now; what staff have set stays as it is.
     """
-    known = set(RuleVersion.objects.using(using).values_list("rule", flat=True))
-    begin = following.size(using) if known else 0
-    RuleVersion.objects.using(using).bulk_create(
-        RuleVersion(
-            rule=each.slug,
-            version=1,
-            parameters=each.defaults,
-            is_on=True,
-            comment=DELIVERED,
-            changed_by=DELIVERED_BY,
-            from_index=begin,
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute(_LOCK.format(""))
+        known = newest(using)
+        begin = following.size(using) if known else 0
+        RuleVersion.objects.using(using).bulk_create(
+            RuleVersion(
+                rule=each.slug,
+                version=last.version + 1 if last else 1,
+                parameters=each.defaults,
+                is_on=True,
+                comment=RENEWED if last else DELIVERED,
+                changed_by=DELIVERED_BY,
+                from_index=begin,
+            )
+            for each in RULES
+            if (last := known.get(each.slug)) is None or _is_outdated(last, each)
         )
-        for each in RULES
-        if each.slug not in known
-    )
+
+
+def _is_outdated(last: RuleVersion, rule: Rule) -> bool:
+    return last.changed_by == DELIVERED_BY and last.parameters != rule.defaults
 
 
 def newest(using: str = "default") -> dict[str, RuleVersion]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from audit.detection import detecting, versions
-from audit.models import Alert, AlertEvent, AuditEvent, DetectionState
+from audit.models import Alert, AlertEvent, AuditEvent, DetectionState, Leaf, RuleVersion
 from tests.detection.logs import (
     alerts,
     detect,
@@ -183,6 +184,25 @@ def test_a_rule_is_judged_by_the_version_of_each_events_place_in_the_log(month):
     forget_alerts()
     detect()
     assert alerts() == whole
+
+
+def test_a_rule_delivered_anew_is_a_new_version_but_where_staff_have_set_it(month, monkeypatch):
+    versions.change("mass-export", {"count": 9}, is_on=True, comment="larger", by="ada")
+    versions.change("mass-view", {}, is_on=False, comment="too loud", by="ada")
+    store(month[:50])
+    before = RuleVersion.objects.count()
+    versions.ensure("owner")
+    assert RuleVersion.objects.count() == before
+    anew = [replace(rule, parameters=rule.parameters[::-1][1:]) for rule in versions.RULES]
+    monkeypatch.setattr(versions, "RULES", anew)
+    versions.ensure("owner")
+    newest = versions.newest()
+    assert newest["denied-access"].version == 2
+    assert newest["denied-access"].from_index == Leaf.objects.count()
+    assert newest["denied-access"].parameters == {"count": 8}
+    assert newest["denied-access"].comment == versions.RENEWED
+    assert newest["mass-export"].parameters["count"] == 9
+    assert not newest["mass-view"].is_on
 
 
 def test_a_block_takes_a_few_queries(month):

@@ -120,6 +120,7 @@ RAISES: dict[str, list[list[dict[str, Any]]]] = {
         [event("suspicious_session_activity", user="u-1")],
         [event("suspicious_session_activity", address="203.0.113.9")],
         [event("suspicious_session_activity")],  # nothing says whose session it is
+        many(6, 2 * HOUR, "suspicious_session_activity", user="u-1"),
     ],
     "token-version-mismatch": [many(5, MINUTE, _old_token, user="u-1")],
     "global-token-rotation": [
@@ -152,7 +153,14 @@ RAISES: dict[str, list[list[dict[str, Any]]]] = {
     "rate-limit-denials": [
         many(15, SECOND, "rate_limit_check_denied", said={"identifier": "203.0.113.9"})
     ],
-    "new-action": [[*known_for(15, every=6 * HOUR), event("admin_backup_created", MINUTE)]],
+    "new-action": [
+        [*known_for(15, every=6 * HOUR), event("admin_backup_created", MINUTE)],
+        [
+            *known_for(15, every=6 * HOUR),
+            event("admin_backup_created", MINUTE),
+            event("admin_config_changed", 6 * HOUR),  # new as well, and soon after
+        ],
+    ],
 }
 """For each rule what it has to find; in all of it, it raises one alert."""
 
@@ -211,6 +219,10 @@ IS_FINE: dict[str, list[list[dict[str, Any]]]] = {
     "short-lived-account": [
         [event(_create, **_admin, subject="x"), event(_delete, 25 * HOUR, **_admin, subject="x")],
         [event(_create, **_admin, subject="x"), event(_delete, HOUR, **_admin, subject="y")],
+        [
+            event(_create, **_admin, subject="x"),
+            event(_delete, HOUR, **(_admin | {"user": "a-2"}), subject="x"),  # a second person
+        ],
     ],
     "config-outside-hours": [
         [event("admin_config_changed", **_admin)],
@@ -248,6 +260,15 @@ IS_FINE: dict[str, list[list[dict[str, Any]]]] = {
     "new-action": [
         [*known_for(13, every=6 * HOUR), event("admin_backup_created", MINUTE)],
         known_for(15, every=6 * HOUR),
+        [  # another outcome of what it does anyway
+            *known_for(15, "data_exported", every=6 * HOUR),
+            event("data_export_failed", MINUTE),
+        ],
+        [  # it is still being learnt
+            *known_for(15, every=6 * HOUR)[:-20],
+            event("data_exported", -4 * DAY),
+            event("admin_backup_created", MINUTE),
+        ],
     ],
 }
 """For each rule what comes close, and raises nothing."""
