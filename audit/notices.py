@@ -219,7 +219,8 @@ def post_digest(day: date, at: datetime) -> int:
 def tell_alerts() -> int:
     """Write to everybody of the alerts of high severity of which nobody was told yet; how many.
 
-    Of an alert that somebody looks into already, or has decided, no mail tells.
+    Of an alert that somebody looks into already, or has decided, no mail tells; one that was opened
+    again stands among the undecided of the digest.
     """
     untold = Alert.objects.using(USING).filter(severity=Severity.HIGH, notice=None)
     if not untold.exists():

@@ -134,6 +134,21 @@ def test_an_alert_that_grew_after_its_decision_says_so_wherever_it_is_shown(
     assert "2 alerts grew after the decision." in told
 
 
+def test_nobody_decides_about_events_that_came_after_they_looked(as_user, reviewer, alert, page):
+    client = as_user(reviewer)
+    assert 'name="seen" value="2"' in client.get(page).content.decode()
+    Alert.objects.using("worker").filter(pk=alert.pk).update(count=5)
+    sent = {"deed": "benign", "after": "0", "text": "a load test"}
+    answer = client.post(page, sent | {"seen": "2"})
+    assert answer.status_code == 409
+    assert "3 more events came since you opened the page." in seen(answer).text
+    assert 'name="seen" value="5"' in answer.content.decode()
+    assert recorded(PortalAction.PORTAL_ALERT_DECIDED) == []
+    assert status(alert) == "open"
+    assert client.post(page, sent | {"seen": "5"}).status_code == 302
+    assert status(alert) == "benign"
+
+
 REFUSED = {
     "no reason": ({"deed": "benign", "text": " "}, "A reason is needed."),
     "nobody": ({"deed": "assign", "to": "nobody"}, "is nobody who may review"),

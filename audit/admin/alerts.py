@@ -15,7 +15,7 @@ from django.shortcuts import redirect
 from audit import enums, paging
 from audit.admin import columns, zones
 from audit.admin.links import events_url, pairs
-from audit.admin.reviewing import Deed, do, render, require_view
+from audit.admin.reviewing import Deed, do, number, render, require_view
 from audit.admin.stories import story_url
 from audit.detection.rules import BY_SLUG
 from audit.filters import BadFilter
@@ -114,7 +114,9 @@ def _deeds(alert: Alert) -> dict[str, Deed]:
         "put_back": lambda _, who: alerts.put_back(id, **who),
         "assign": lambda sent, who: alerts.assign(id, sent.get("to", ""), **who),
         "comment": lambda sent, who: alerts.comment(id, sent.get("text", ""), **who),
-        "benign": lambda sent, who: alerts.decide_benign(id, sent.get("text", ""), **who),
+        "benign": lambda sent, who: alerts.decide_benign(
+            id, sent.get("text", ""), seen=number(sent, "seen"), **who
+        ),
         "reopen": lambda sent, who: alerts.reopen(id, sent.get("text", ""), **who),
     }
 

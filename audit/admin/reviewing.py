@@ -60,18 +60,19 @@ def do(request: HttpRequest, deeds: dict[str, Deed]) -> str:
     try:
         if deed is None:
             raise Refused("There is nothing like that to do here.")
-        deed(request.POST, {"by": by, "after": _after(request.POST)})
+        deed(request.POST, {"by": by, "after": number(request.POST, "after")})
     except Refused as refused:
         return str(refused)
     return ""
 
 
-def _after(sent: QueryDict) -> int | None:
-    text = sent.get("after", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
-
-
 # --- values that were sent ---------------------------------------------------------------------
+
+
+def number(sent: QueryDict, name: str) -> int | None:
+    """What a hidden field says that somebody has seen; None where it says nothing."""
+    text = sent.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def one_of(choices: type[Choice], value: str) -> Choice:

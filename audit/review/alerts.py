@@ -55,10 +55,24 @@ def comment(alert_id: UUID, text: str, *, by: str, after: int | None = None) -> 
     return _step(alert_id, PortalAction.PORTAL_ALERT_COMMENTED, by, after, "comment", text=text)
 
 
-def decide_benign(alert_id: UUID, reason: str, *, by: str, after: int | None = None) -> AlertStep:
-    """Decide that nothing is wrong, and say why. The other decision is `findings.open_finding`."""
+def decide_benign(
+    alert_id: UUID, reason: str, *, by: str, after: int | None = None, seen: int | None = None
+) -> AlertStep:
+    """Decide that nothing is wrong, and say why. The other decision is `findings.open_finding`.
+
+    `seen` is how many events the alert had when they looked: nobody decides about more.
+    """
     action = PortalAction.PORTAL_ALERT_DECIDED
-    return _step(alert_id, action, by, after, "status", status=BENIGN, text=reason)
+    with deed():
+        step = _step(alert_id, action, by, after, "status", status=BENIGN, text=reason)
+        step.refresh_from_db(fields=["events"])
+        if seen is not None and step.events is not None and step.events > seen:
+            more = step.events - seen
+            raise Refused(
+                f"{more:,} more event{'' if more == 1 else 's'} came since you opened the page. "
+                "Look at them, and decide then."
+            )
+    return step
 
 
 def reopen(alert_id: UUID, reason: str, *, by: str, after: int | None = None) -> AlertStep:

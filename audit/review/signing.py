@@ -17,6 +17,7 @@ from audit.models import SecondSignature, SignOff
 from audit.recorder import audit
 from audit.review.days import Review
 from audit.review.deeds import Refused, words
+from audit.review.raised import RuleOfDay
 
 PERMISSION = "audit.sign_day"
 
@@ -94,7 +95,7 @@ def _news(review: Review, seen: Seen) -> str:
     return f"{' and '.join(came)} came since you opened the page."
 
 
-def _rule(rule: Any) -> dict[str, Any]:
+def _rule(rule: RuleOfDay) -> dict[str, Any]:
     return {
         "rule": rule.rule, "version": rule.version, "is_on": rule.is_on, "alerts": rule.alerts,
     }  # fmt: skip

@@ -35,8 +35,9 @@ from audit.models import (
 )
 from audit.periods import whole_day
 from audit.review.calendar import Standings, days_between, spans, standings
-from audit.review.days import alerts_between, findings_between, zone
+from audit.review.days import zone
 from audit.review.evidence.chosen import Chosen
+from audit.review.raised import alerts_between, findings_between
 
 AT_A_TIME = 500
 """How many alerts are read at a time."""
