@@ -15,7 +15,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from audit.detection import trying, versions
-from audit.detection.rules import BY_SLUG, RULES, Rule
+from audit.detection.rules import BY_SLUG, RULES
+from audit.detection.rules.kinds import Rule
 from audit.enums import Category, PortalAction
 from audit.ingest import now
 from audit.models import Alert, RuleVersion

@@ -20,7 +20,8 @@ from audit import following
 from audit.detection import versions
 from audit.detection.engine import CLOCK, Engine, Place, Raised, Setting, State
 from audit.detection.judging import HOUR
-from audit.detection.rules import RULES, SAID, Fact, actions_of
+from audit.detection.rules import RULES, actions_of
+from audit.detection.rules.facts import SAID, Fact
 from audit.enums import ACTIONS
 from audit.ingest import now
 from audit.models import Follower, Pending

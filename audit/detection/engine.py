@@ -17,19 +17,9 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from audit.detection import judging
 from audit.detection.judging import DAY, HOUR, LATENESS, MINUTE, Entry
-from audit.detection.rules import (
-    KEYS,
-    RULES,
-    Burst,
-    By,
-    Fact,
-    Followed,
-    Novel,
-    Rule,
-    Silent,
-    Slow,
-    Unpaired,
-)
+from audit.detection.rules import RULES
+from audit.detection.rules.facts import KEYS, By, Fact
+from audit.detection.rules.kinds import Burst, Followed, Novel, Rule, Silent, Slow, Unpaired
 from audit.enums import ACTIONS
 from audit.matching import HALVES
 

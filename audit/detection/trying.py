@@ -17,7 +17,9 @@ from typing import Any
 from audit import following
 from audit.detection import detecting
 from audit.detection.engine import Engine, Raised, Setting
-from audit.detection.rules import Fact, Rule, actions_of, checked
+from audit.detection.rules import actions_of, checked
+from audit.detection.rules.facts import Fact
+from audit.detection.rules.kinds import Rule
 from audit.models import AuditEvent, Leaf
 
 MOST_DAYS = 400

@@ -13,7 +13,8 @@ from django.db import connections, transaction
 
 from audit import following
 from audit.detection.engine import Setting
-from audit.detection.rules import BY_SLUG, RULES, Rule, checked, rule
+from audit.detection.rules import BY_SLUG, RULES, checked, rule
+from audit.detection.rules.kinds import Rule
 from audit.enums import PortalAction
 from audit.models import RuleVersion
 from audit.recorder import audit

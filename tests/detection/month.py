@@ -14,7 +14,7 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
-from audit.detection.rules import Fact
+from audit.detection.rules.facts import Fact
 from audit.enums import ACTIONS
 from audit.samples import sample_events
 

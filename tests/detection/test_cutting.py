@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.detection.engine import Engine, Place, State, delivered
-from audit.detection.rules import Fact
+from audit.detection.rules.facts import Fact
 from tests.detection.logs import facts
 from tests.detection.month import make_month
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from audit.detection.engine import LONGEST, MOST_EVENTS, Engine, delivered
-from audit.detection.rules import BY_SLUG, RULES, Fact, checked
+from audit.detection.rules import BY_SLUG, RULES, checked
+from audit.detection.rules.facts import Fact
 from audit.enums import ACTIONS, Category
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)  # a Wednesday
