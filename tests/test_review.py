@@ -205,6 +205,24 @@ def test_an_open_exception_takes_more_alerts_and_events(alert, events, reviewer)
     assert [context["count"] for _, context in told(PortalAction.PORTAL_EXCEPTION_EXTENDED)] == [2]
 
 
+def test_an_alert_that_went_on_goes_back_into_its_exception(alert, reviewer):
+    number = opened(alerts=[alert.pk]).pk
+    findings.close(number, Disposition.EVENT, "handled", by="reviewer")
+    Alert.objects.using("worker").filter(pk=alert.pk).update(count=9)
+    assert Alert.objects.get().status == AlertStatus.OPEN
+    with pytest.raises(Refused, match="no open exception"):
+        findings.extend(number, About([alert.pk]), by="reviewer")
+    findings.reopen(number, "it goes on", by="reviewer")
+    assert findings.extend(number, About([alert.pk]), by="reviewer") == 0, "it is linked already"
+    assert Alert.objects.get().status == AlertStatus.EXCEPTION
+    steps = alert.steps.order_by("number").values_list("by", "status", "events")
+    assert list(steps) == [
+        ("reviewer", "exception", 1),
+        ("", "open", 9),
+        ("reviewer", "exception", 9),
+    ]
+
+
 def test_an_exception_is_followed_up_until_it_is_closed(events, reviewer, manager):
     number = opened(events=events).pk
     findings.comment(number, "asked the team", by="reviewer")

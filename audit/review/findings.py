@@ -212,7 +212,10 @@ def _category(alerts: Sequence[Alert], events: Collection[UUID]) -> str:
 
 
 def _link(finding: Finding, alerts: Sequence[Alert], events: Collection[UUID], by: str) -> int:
-    """Link what is not linked yet, and decide the alerts that are undecided; how many are new."""
+    """Link what is not linked yet, and decide the alerts, those too that were opened again.
+
+    How many are new.
+    """
     known = set(finding.links.values_list("alert_id", "event_id"))
     wanted = [(alert.pk, None) for alert in alerts] + [(None, event_id) for event_id in events]
     new = [pair for pair in dict.fromkeys(wanted) if pair not in known]
@@ -221,10 +224,10 @@ def _link(finding: Finding, alerts: Sequence[Alert], events: Collection[UUID], b
         for alert_id, event_id in new
     )
     for alert in alerts:
-        if (alert.pk, None) in new:
-            if alert.status == AlertStatus.EXCEPTION:
-                raise Refused(f"The alert {alert.pk} is part of an exception already.")
+        if alert.status != AlertStatus.EXCEPTION:
             decide_exception(alert, finding.pk, by=by)
+        elif (alert.pk, None) in new:
+            raise Refused(f"The alert {alert.pk} is part of an exception already.")
     return len(new)
 
 
