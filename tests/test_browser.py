@@ -166,6 +166,13 @@ PAGES = {
     "refusals": "/admin/refusals/",
     "API keys": "/admin/audit/apikey/",
     "new API key": "/admin/audit/apikey/add/",
+    "sources to change": "/admin/audit/source/",
+    "new source": "/admin/audit/source/add/",
+    "calendar": "/admin/days/",
+    "a day": "/admin/days/2026-01-02/session/",
+    "users": "/admin/auth/user/",
+    "password": "/admin/password_change/",
+    "no such page": "/nothing",
     "not found": "/admin/audit/auditevent/01900000-0000-7000-8000-000000000000/",
 }
 

@@ -182,8 +182,8 @@ def all_fields(event: AuditEvent) -> list[tuple[str, str]]:
     """Every other field of an event, for whoever needs it to the letter."""
     return [
         ("Event id", str(event.pk)),
-        ("Recorded", f"{canonical.time_text(event.recorded_at)} (the portal's clock)"),
-        ("Occurred", f"{canonical.time_text(event.occurred_at)} (the application's clock)"),
+        ("Recorded, by the portal's clock", canonical.time_text(event.recorded_at)),
+        ("Occurred, by the application's clock", canonical.time_text(event.occurred_at)),
         ("Operation and phase", f"{event.definition.operation}, {event.definition.phase.value}"),
         ("Kind of actor", event.actor_type or ""),
         ("Done to", event.subject_id or ""),

@@ -34,13 +34,17 @@ class SourceAdmin(admin.ModelAdmin):
     """The applications that write events."""
 
     form = SourceForm
-    list_display = ("name", "description", "created_at")
+    list_display = ("name", "description", "created")
     search_fields = ("name", "description")
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return super().changelist_view(request, {"title": "Sources"} | (extra_context or {}))
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, source: Source) -> str:
+        return f"{source.created_at:%Y-%m-%d %H:%M} UTC"
 
     def has_delete_permission(self, request: HttpRequest, obj: Source | None = None) -> bool:
         return False

@@ -38,6 +38,8 @@ class PortalSite(admin.AdminSite):
     site_url = None  # there is no other site to view
     enable_nav_sidebar = False
     index_template = "audit/overview.html"
+    login_template = "audit/login.html"
+    logout_template = "audit/logged_out.html"
 
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)

@@ -50,7 +50,7 @@ const searching = (is) => {
 document.querySelector(".portal-filter form").addEventListener("submit", () => searching(true));
 addEventListener("pageshow", () => searching(false)); // come back to, from the browser's memory
 
-/* On a narrow screen what was found comes first once a filter is in force, or groups are shown. */
-if (matchMedia("(max-width: 767px)").matches && document.querySelector(".portal-chips, .portal-groups")) {
+/* On a narrow screen what was found comes first, unless the filter is what has to be corrected. */
+if (matchMedia("(max-width: 767px)").matches && !document.querySelector(".portal-problems")) {
   document.querySelector(".portal-filter").open = false;
 }

@@ -8,10 +8,11 @@ keysOn.addEventListener("change", () => {
   localStorage.setItem("audit.keys", keysOn.checked ? "on" : "off");
 });
 
-const links = () => [...document.querySelectorAll(".portal-found tbody th a")];
+const ROWS = ":is(.portal-rows, .portal-groups) > tbody > tr > th > a:first-child";
+const links = () => [...document.querySelectorAll(ROWS)];
 const step = (by) => {
   const all = links();
-  const here = all.indexOf(document.activeElement?.closest("tr")?.querySelector("th a"));
+  const here = all.indexOf(document.activeElement?.closest("tr")?.querySelector("th > a"));
   const next = all[here < 0 ? (by > 0 ? 0 : -1) : Math.min(Math.max(here + by, 0), all.length - 1)];
   next?.focus();
   next?.scrollIntoView({ block: "nearest" });

@@ -26,7 +26,7 @@ const show = (found) => {
   rows.prepend(...news);
   while (rows.rows.length > MOST) rows.lastElementChild.remove();
   count += news.length;
-  table.closest("[hidden]")?.removeAttribute("hidden");
+  for (const one of document.querySelectorAll("#selection, .portal-scroll")) one.hidden = false;
   document.querySelector(".portal-empty")?.remove();
   told.textContent = `${count} new ${count === 1 ? "event" : "events"}.`;
 };
