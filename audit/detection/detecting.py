@@ -18,8 +18,10 @@ from django.db import connections, transaction
 
 from audit import following
 from audit.detection import versions
-from audit.detection.engine import CLOCK, Engine, Place, Raised, Setting, State
+from audit.detection.engine import Engine
 from audit.detection.judging import HOUR
+from audit.detection.memory import CLOCK, Memory, Place, State
+from audit.detection.raising import Raised
 from audit.detection.rules import RULES, actions_of
 from audit.detection.rules.facts import SAID, Fact
 from audit.enums import ACTIONS
@@ -89,7 +91,7 @@ def engine_of(
         engine.see(fact)
     if until is not None:
         engine.pass_to(until)
-    write_states(engine, found, using)
+    write_states(engine.memory, found, using)
     write_alerts(engine.alerts.values(), using)
 
 
@@ -199,11 +201,11 @@ def _read(query: str, values: Sequence[Any], using: str) -> dict[Place, State]:
         }
 
 
-def write_states(engine: Engine, found: set[Place], using: str) -> None:
-    """Keep what the engine changed of the state; `found` is where there was any before."""
-    kept = sorted(place for place in engine.changed if place in engine.states)
-    gone = sorted(place for place in engine.changed & found if place not in engine.states)
-    states = [engine.states[place] for place in kept]
+def write_states(memory: Memory, found: set[Place], using: str) -> None:
+    """Keep what changed of the state; `found` is where there was any before."""
+    kept = sorted(place for place in memory.changed if place in memory.states)
+    gone = sorted(place for place in memory.changed & found if place not in memory.states)
+    states = [memory.states[place] for place in kept]
     with connections[using].cursor() as cursor:
         if kept:
             texts = "\n".join(orjson.dumps(state.data).decode() for state in states)
@@ -261,7 +263,7 @@ def write_alerts(alerts: Iterable[Raised], using: str) -> None:
 
 
 def _alert_row(alert: Raised) -> tuple[Any, ...]:
-    setting: Setting = alert.setting
+    setting = alert.setting
     return (
         alert.id, setting.rule.slug, setting.version, setting.rule.severity, alert.category,
         alert.key, alert.first, alert.last, alert.raised_index, alert.count,

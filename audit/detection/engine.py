@@ -7,84 +7,29 @@ at every whole hour that `recorded` crosses, what is due by then is looked at, o
 
 from __future__ import annotations
 
-import heapq
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Any, NamedTuple
-from uuid import NAMESPACE_OID, UUID, uuid5
+from typing import NamedTuple
 
 from audit.detection import judging
-from audit.detection.judging import DAY, HOUR, LATENESS, MINUTE, Entry
+from audit.detection.judging import HOUR, LATENESS, MINUTE, Entry
+from audit.detection.memory import CLOCK, PAIRING, Memory, Place, State
+from audit.detection.raising import Raising, Setting
 from audit.detection.rules import RULES
 from audit.detection.rules.facts import KEYS, By, Fact
-from audit.detection.rules.kinds import Burst, Followed, Novel, Rule, Silent, Slow, Unpaired
+from audit.detection.rules.kinds import Burst, Followed, Novel, Silent, Slow, Unpaired
+from audit.detection.sources import Sources
 from audit.enums import ACTIONS
 from audit.matching import HALVES
-
-LONGEST = DAY
-"""How far apart an alert's events may lie: what goes on for longer raises another alert a day."""
 
 GRACE = 15 * MINUTE
 """How long the other half of an attempt or outcome is waited for, by the portal's clock."""
 
-MOST_EVENTS = 1_000
-"""How many events of an alert are named; it counts the others."""
-
-DAYS_OF_PAUSES = 28
-"""Of how many days a source's longest pauses are remembered."""
-
 HALF_NAMES = {"attempts": True, "outcomes": False}
 """What waits for its other half, and whether it is the attempt."""
 
-CLOCK = ("clock", 0, "log")
-PAIRING = ("pairing", 0)
-"""The state of the log's own time, and where halves wait; neither is a rule's."""
-
-Place = tuple[str, int, str]
-"""Of what a state is: rule, version and key."""
-
 _ADDRESS, _SOURCE = KEYS[By.ADDRESS], KEYS[By.SOURCE]
-
-NAMESPACE = uuid5(NAMESPACE_OID, "auditportal alert")
-
-
-@dataclass(slots=True)
-class State:
-    """What is remembered of a place; at the first whole hour from `due` on it is looked at."""
-
-    data: dict[str, Any]
-    due: int | None = None
-
-
-class Setting(NamedTuple):
-    """A version of a rule that is on."""
-
-    rule: Rule
-    version: int
-    parameters: Mapping[str, int]
-
-    @property
-    def slot(self) -> tuple[str, int]:
-        """Under which rule and version its state stands."""
-        return self.rule.slug, 0 if self.rule.remembers else self.version
-
-
-@dataclass(slots=True)
-class Raised:
-    """An alert as it is now, and the events that joined it since the engine was made."""
-
-    id: UUID
-    setting: Setting
-    key: str
-    category: str
-    raised_index: int
-    first: int
-    last: int
-    count: int
-    named: list[tuple[int, int]] = field(default_factory=list)
-    """The index and the time of each."""
 
 
 def delivered() -> list[Setting]:
@@ -96,9 +41,9 @@ class Engine:
     """Judges facts, given in the log's order, with `see`, and time that passes with `pass_to`.
 
     Before, it has to `remember` what `wanted` names, as far as there is such state; afterwards
-    `states` is what it remembers then, and `changed` says where that is new. `secret` keys the
-    digests, so that nobody finds out who a key is by trying all names. `size` is how many leaves
-    were seen before. `alerts` are those that were raised or grew.
+    `memory` says what it remembers then, and where that is new. `secret` keys the digests, so that
+    nobody finds out who a key is by trying all names. `size` is how many leaves were seen before.
+    `alerts` are those that were raised or grew.
     """
 
     def __init__(
@@ -108,14 +53,13 @@ class Engine:
         secret: bytes = b"",
         size: int = 0,
     ) -> None:
-        self.states: dict[Place, State] = {}
-        self.changed: set[Place] = set()
-        self.alerts: dict[UUID, Raised] = {}
+        self.memory = Memory()
+        self._raising = Raising(size - 1)
+        self.alerts = self._raising.alerts
+        self._sources = Sources(self.memory, self._raising)
         self._mac = hmac.new(secret, digestmod="sha256")
         self._digests: dict[str, str] = {}
         self._ways: dict[tuple[str, str], _Way] = {}
-        self._due: list[tuple[int, Place]] = []
-        self._index = size - 1
         self._by_action: dict[str, list[_Judge]] = {}
         self._by_slot: dict[tuple[str, int], Setting] = {}
         self._unpaired: dict[bool, Setting] = {}
@@ -148,12 +92,9 @@ class Engine:
 
     def remember(self, states: Mapping[Place, State]) -> None:
         """Go on from this state."""
-        self.states.update(states)
-        for place, state in states.items():
-            if state.due is not None:
-                heapq.heappush(self._due, (state.due, place))
-        if CLOCK in self.states:
-            self._hour = self.states[CLOCK].data["hour"]
+        self.memory.recall(states)
+        if CLOCK in states:
+            self._hour = states[CLOCK].data["hour"]
 
     # --- what is needed ------------------------------------------------------------------------
 
@@ -191,10 +132,10 @@ class Engine:
 
     def see(self, fact: Fact) -> None:
         """Judge the next event of the log."""
-        self._index = fact.leaf - 1
+        self._raising.index = fact.leaf - 1
         if self._hour is None or fact.recorded >= self._hour + HOUR:
             self.pass_to(fact.recorded)
-        self._index = fact.leaf
+        self._raising.index = fact.leaf
         way = self._way(fact)
         for setting, key_of, judge in way.judges:
             if (key := self._key(key_of, fact)) is not None:
@@ -256,8 +197,8 @@ class Engine:
         """
         window = MINUTE * setting.parameters["minutes"]
         count = setting.parameters.get("count", 1)
-        state = self._touch((*setting.slot, key), fact.recorded + window + LATENESS)
-        if self._join(setting, key, state, fact, window):
+        state = self.memory.touch((*setting.slot, key), fact.recorded + window + LATENESS)
+        if self._raising.join(setting, key, state, fact, window):
             return
         entries: list[Entry] = state.data.setdefault("e", [])
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
@@ -266,7 +207,7 @@ class Engine:
             judging.forget_value(entries, value)
         judging.remember(entries, entry, window=window, count=count)
         if hit := judging.burst(entries, entry, window=window, count=count):
-            self._raise(setting, key, state, hit, fact.action)
+            self._raising.begin(setting, key, state, hit, fact.action)
             state.data.pop("e")
 
     def _followed(self, setting: Setting, key: str, fact: Fact) -> None:
@@ -276,17 +217,17 @@ class Engine:
         count = setting.parameters.get("count", 1)
         is_first = fact.action in watch.first
         place = (*setting.slot, key)
-        if not is_first and place not in self.states:
+        if not is_first and place not in self.memory.states:
             return
-        state = self._touch(place, fact.recorded + window + LATENESS)
-        if not is_first and self._join(setting, key, state, fact, window):
+        state = self.memory.touch(place, fact.recorded + window + LATENESS)
+        if not is_first and self._raising.join(setting, key, state, fact, window):
             return
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
         entries: list[Entry] = state.data.setdefault("e" if is_first else "t", [])
         judging.remember(entries, entry, window=window, count=count)
         firsts, thens = state.data.get("e", []), state.data.get("t", [])
         if hit := judging.followed(firsts, thens, window=window, count=count):
-            self._raise(setting, key, state, hit, fact.action)
+            self._raising.begin(setting, key, state, hit, fact.action)
             state.data.pop("e")
             state.data.pop("t")
 
@@ -309,12 +250,12 @@ class Engine:
         return self.digest(f"half {source} {operation} {said}")
 
     def _pair(self, half: _Half, key: str, fact: Fact) -> None:
-        if half.known not in self.states:
+        if half.known not in self.memory.states:
             if not half.is_attempt:
                 return  # from a source that tells of no attempts
-            self._touch(half.known, None)
+            self.memory.touch(half.known, None)
         place = (*PAIRING, key)
-        state = self._touch(place, None)
+        state = self.memory.touch(place)
         state.data["of"] = half.of
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
         judging.pair_up(state.data, entry, is_attempt=half.is_attempt)
@@ -323,9 +264,9 @@ class Engine:
     def _await(self, place: Place, state: State) -> None:
         """Have the halves that wait looked at when the first of them has waited long enough."""
         if waiting := state.data.get("attempts") or state.data.get("outcomes"):
-            self._set_due(place, state, min(entry[1] for entry in waiting) + GRACE)
+            self.memory.set_due(place, state, min(entry[1] for entry in waiting) + GRACE)
         else:
-            self._forget(place)
+            self.memory.forget(place)
 
     def _give_up(self, place: Place, state: State, hour: int) -> None:
         """Take halves that have waited long enough for what they are: open, or without attempt."""
@@ -345,87 +286,13 @@ class Engine:
 
     def _watches_of(self, source: str) -> list[_Watch]:
         key = self.digest(f"source {source}")
-        kinds = ((Novel, self._meet), (Silent, self._listen), (Slow, self._clock_in))
+        judges = self._sources
+        kinds = ((Novel, judges.meet), (Silent, judges.listen), (Slow, judges.clock_in))
         return [
             (watch, setting, (*setting.slot, key))
             for kind, watch in kinds
             if (setting := self._of_source.get(kind))
         ]
-
-    def _meet(self, setting: Setting, place: Place, fact: Fact) -> None:
-        """Learn what a source does, and have something said where it is new for one that has
-        settled: what is new for one that is still being learnt is learnt."""
-        operation = ACTIONS[fact.action].operation if fact.action in ACTIONS else fact.action
-        state = self.states.get(place)
-        if state is not None and operation in state.data.get("does", ()):
-            return
-        data = self._touch(place, None).data
-        data.setdefault("does", []).append(operation)
-        known = fact.recorded - data.setdefault("known_since", fact.recorded)
-        settled = fact.recorded - data.get("learnt", fact.recorded)
-        data["learnt"] = fact.recorded
-        given = setting.parameters
-        window = MINUTE * given["minutes"]
-        if self._join(setting, place[2], self.states[place], fact, window):
-            return
-        if known >= DAY * given["days"] and settled >= DAY * given["settled"]:
-            entry: Entry = [fact.at, fact.recorded, fact.leaf]
-            self._raise(setting, place[2], self.states[place], [entry], fact.action)
-
-    def _listen(self, setting: Setting, place: Place, fact: Fact) -> None:
-        state = self.states.get(place)
-        recorded = fact.recorded
-        if state is not None and recorded - state.data["last"] < MINUTE:
-            return  # the last of a batch is not known exactly, and need not be
-        state = self._touch(place, None)
-        data = state.data
-        since, last = data.setdefault("since", recorded), data.get("last", recorded)
-        pauses: list[list[int]] = data.setdefault("pauses", [])
-        knows = recorded - since >= DAY * setting.parameters["days"]
-        pause, day = recorded - last, recorded // DAY
-        if knows:  # a silence that was told of counts for what had been allowed
-            pause = min(pause, _allowed(setting, pauses))
-        if pauses and pauses[-1][0] == day:
-            pauses[-1][1] = max(pauses[-1][1], pause)
-        else:
-            pauses.append([day, pause])
-            del pauses[:-DAYS_OF_PAUSES]
-        data["last"], data["at"], data["leaf"] = recorded, fact.at, fact.leaf
-        self._set_due(place, state, recorded + _allowed(setting, pauses) if knows else None)
-
-    def _miss(self, setting: Setting, place: Place, state: State) -> None:
-        """A source is silent: its last event raises the alert."""
-        data = state.data
-        last: Entry = [data["at"], data["last"], data["leaf"]]
-        self._raise(setting, place[2], state, [last], "")
-        self._set_due(place, state, None)
-
-    def _clock_in(self, setting: Setting, place: Place, fact: Fact) -> None:
-        """Note how late an arrival is at least: what comes at one moment is one arrival."""
-        delay = fact.recorded - fact.at
-        state = self.states.get(place)
-        if state is None:
-            state = self._touch(place, None)
-        arrivals: list[list[int]] = state.data.setdefault("arrivals", [])
-        if arrivals and arrivals[-1][0] == fact.recorded:
-            if delay < arrivals[-1][1]:
-                arrivals[-1][1] = delay
-                self.changed.add(place)
-            return
-        given = setting.parameters
-        least, count = 1000 * given["seconds"], given["count"]
-        is_behind = judging.constant_delay(
-            arrivals, count=count, least=least, most=DAY, spread=1000 * given["spread"]
-        )
-        if is_behind and not self._join(setting, place[2], state, fact, LONGEST):
-            entry: Entry = [fact.at, fact.recorded, fact.leaf]
-            self._raise(setting, place[2], state, [entry], fact.action)
-        if delay < least and arrivals and arrivals[-1][1] < least:
-            arrivals[:] = [[fact.recorded, delay]]  # on time: nothing before it matters
-        else:
-            arrivals.append([fact.recorded, delay])
-            del arrivals[:-count]
-        self.changed.add(place)
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -433,11 +300,9 @@ class Engine:
         """Let the hours go by until `at`; none of them twice, and never backwards."""
         hour = at - at % HOUR
         while self._hour is not None and self._hour < hour:
-            while self._due and not self._is_due(*self._due[0]):
-                heapq.heappop(self._due)
-            if not self._due or self._due[0][0] > hour:
+            first = self.memory.first_due()
+            if first is None or first > hour:
                 break
-            first = self._due[0][0]
             self._set_hour(max(self._hour + HOUR, first + -first % HOUR))
             self._look(self._hour)
         if self._hour is None or self._hour < hour:
@@ -445,86 +310,21 @@ class Engine:
 
     def _look(self, hour: int) -> None:
         """Look at what is due by this hour."""
-        while self._due and self._due[0][0] <= hour:
-            due, place = heapq.heappop(self._due)
-            if not self._is_due(due, place):
-                continue
-            state = self.states[place]
+        for place, state in self.memory.due_by(hour):
             slot = place[:2]
             if slot == PAIRING:
                 self._give_up(place, state, hour)
             elif (setting := self._by_slot.get(slot)) and isinstance(setting.rule.watch, Silent):
-                self._miss(setting, place, state)
+                self._sources.miss(setting, place, state)
             else:
-                self._forget(place)
-
-    def _is_due(self, due: int, place: Place) -> bool:
-        state = self.states.get(place)
-        return state is not None and state.due == due
+                self.memory.forget(place)
 
     def _set_hour(self, hour: int) -> None:
         self._hour = hour
-        state = self.states.setdefault(CLOCK, State({}))
+        state = self.memory.states.setdefault(CLOCK, State({}))
         if state.data.get("hour") != hour:
             state.data["hour"] = hour
-            self.changed.add(CLOCK)
-
-    # --- state ---------------------------------------------------------------------------------
-
-    def _touch(self, place: Place, due: int | None) -> State:
-        """The state of a place, made where there is none, which is going to change."""
-        state = self.states.get(place)
-        if state is None:
-            state = self.states[place] = State({})
-        self.changed.add(place)
-        if due is not None and (state.due is None or state.due < due):
-            self._set_due(place, state, due)
-        return state
-
-    def _set_due(self, place: Place, state: State, due: int | None) -> None:
-        state.due = due
-        self.changed.add(place)
-        if due is not None:
-            heapq.heappush(self._due, (due, place))
-
-    def _forget(self, place: Place) -> None:
-        del self.states[place]
-        self.changed.add(place)
-
-    # --- alerts --------------------------------------------------------------------------------
-
-    def _raise(
-        self, setting: Setting, key: str, state: State, hit: list[Entry], action: str
-    ) -> None:
-        trigger = max(entry[2] for entry in hit)
-        name = f"{setting.rule.slug} {setting.version} {key} {trigger}"
-        id = uuid5(NAMESPACE, name)
-        first, last = min(entry[0] for entry in hit), max(entry[0] for entry in hit)
-        category = _category(setting.rule, action)
-        alert = Raised(id, setting, key, category, self._index, first, last, len(hit))
-        alert.named = [(entry[2], entry[0]) for entry in hit][:MOST_EVENTS]
-        self.alerts[id] = alert
-        state.data["a"] = [id.hex, setting.version, first, last, len(hit), self._index, category]
-
-    def _join(self, setting: Setting, key: str, state: State, fact: Fact, window: int) -> bool:
-        """Whether the event goes on with the key's alert; then it has joined it."""
-        open_alert = state.data.get("a")
-        if not open_alert:
-            return False
-        id, version, first, last, count, index, category = open_alert
-        near = first - window <= fact.at <= last + window
-        first, last, count = min(first, fact.at), max(last, fact.at), count + 1
-        if version != setting.version or not near or last - first > LONGEST:
-            return False
-        state.data["a"] = [id, version, first, last, count, index, category]
-        alert = self.alerts.get(UUID(id))
-        if alert is None:
-            alert = Raised(UUID(id), setting, key, category, index, first, last, count)
-            self.alerts[alert.id] = alert
-        alert.first, alert.last, alert.count = first, last, count
-        if count <= MOST_EVENTS:
-            alert.named.append((fact.leaf, fact.at))
-        return True
+            self.memory.changed.add(CLOCK)
 
 
 _Watch = tuple[Callable[[Setting, Place, Fact], None], Setting, Place]
@@ -551,21 +351,3 @@ class _Way(NamedTuple):
 def _network(address: str) -> str:
     """The address; of IPv6 the /64, which is one customer's to choose addresses from."""
     return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
-
-
-def _allowed(setting: Setting, pauses: list[list[int]]) -> int:
-    """How long a source with these longest pauses may write nothing."""
-    given = setting.parameters
-    return max(given["minutes"] * MINUTE, given["times"] * judging.longest_pause(pauses))
-
-
-def _category(rule: Rule, action: str) -> str:
-    """An alert's category: its event's where the rule is about any action, else the rule's."""
-    if isinstance(rule.watch, Unpaired):
-        return _OPERATION_CATEGORY.get(action, rule.category.value)
-    if isinstance(rule.watch, Novel) and action in ACTIONS:
-        return ACTIONS[action].category.value
-    return rule.category.value
-
-
-_OPERATION_CATEGORY = {member.operation: member.category.value for member in ACTIONS.values()}

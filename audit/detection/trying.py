@@ -16,7 +16,8 @@ from typing import Any
 
 from audit import following
 from audit.detection import detecting
-from audit.detection.engine import Engine, Raised, Setting
+from audit.detection.engine import Engine
+from audit.detection.raising import Raised, Setting
 from audit.detection.rules import actions_of, checked
 from audit.detection.rules.facts import Fact
 from audit.detection.rules.kinds import Rule

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from audit import following
-from audit.detection.engine import Setting
+from audit.detection.raising import Setting
 from audit.detection.rules import BY_SLUG, RULES, checked, rule
 from audit.detection.rules.kinds import Rule
 from audit.enums import PortalAction

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from audit.detection.engine import Engine, Raised, delivered
+from audit.detection.engine import Engine, delivered
+from audit.detection.raising import Raised
 from audit.detection.rules import RULES
 from tests.detection.month import Incident, Month, fact, make_month, planted
 

@@ -9,7 +9,8 @@ from django.db import connections, transaction
 
 from audit import following, tasks
 from audit.detection import detecting
-from audit.detection.engine import Engine, Raised, delivered
+from audit.detection.engine import Engine, delivered
+from audit.detection.raising import Raised
 from audit.detection.rules.facts import Fact
 from audit.ingest import ingest
 from audit.models import Alert, AlertEvent, DetectionState, Follower, Leaf

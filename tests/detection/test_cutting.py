@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.detection.engine import Engine, Place, State, delivered
+from audit.detection.engine import Engine, delivered
+from audit.detection.memory import Place, State
 from audit.detection.rules.facts import Fact
 from tests.detection.logs import facts
 from tests.detection.month import make_month
@@ -39,10 +40,10 @@ def piece(block: list[Fact], kept: Kept, alerts: dict[Any, Any]) -> None:
     engine.remember({place: read(kept[place]) for place in (due | wanted) & kept.keys()})
     for fact in block:
         engine.see(fact)
-    for place in engine.changed:
+    for place in engine.memory.changed:
         kept.pop(place, None)
-        if place in engine.states:
-            state = engine.states[place]
+        if place in engine.memory.states:
+            state = engine.memory.states[place]
             kept[place] = orjson.dumps(state.data, option=orjson.OPT_SORT_KEYS), state.due
     for id, alert in engine.alerts.items():
         named = alerts[id][-1] if id in alerts else []

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from audit.detection.engine import LONGEST, MOST_EVENTS, Engine, delivered
+from audit.detection.engine import Engine, delivered
+from audit.detection.raising import LONGEST, MOST_EVENTS
 from audit.detection.rules import BY_SLUG, RULES, checked
 from audit.detection.rules.facts import Fact
 from audit.enums import ACTIONS, Category
@@ -340,7 +341,7 @@ def test_ten_thousand_other_keys_are_forgotten_with_time():
         [event("user_login_failed", SECOND * n, user=f"u-{n}") for n in range(10_000)],
         until=10 * HOUR,
     )
-    assert len(engine.states) < 10
+    assert len(engine.memory.states) < 10
 
 
 def test_an_alerts_id_follows_from_what_raised_it():
