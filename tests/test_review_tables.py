@@ -217,7 +217,7 @@ def test_a_step_keeps_how_many_events_there_were_whatever_it_says(web):
     assert web.one("SELECT events FROM audit_alertstep") == (1,)
 
 
-GROW = "UPDATE audit_alert SET count = count + 2"
+GROW = f"{AN_ALERT} ON CONFLICT (id) DO UPDATE SET count = audit_alert.count + 2"
 REOPENED = "SELECT number, by, status, assigned_to, events FROM audit_alertstep WHERE by = ''"
 
 

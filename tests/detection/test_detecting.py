@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from audit.detection import detecting, versions
-from audit.models import Alert, AlertEvent, AuditEvent, DetectionState, Leaf, RuleVersion
+from audit.models import Alert, AlertEvent, AlertStep, AuditEvent, DetectionState, Leaf, RuleVersion
+from audit.review.alerts import decide_benign
 from tests.detection.logs import (
     alerts,
     detect,
@@ -24,6 +26,7 @@ from tests.detection.logs import (
     store,
 )
 from tests.detection.month import make_month
+from tests.test_notices import staff
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
@@ -93,6 +96,26 @@ def test_a_crash_in_the_middle_loses_nothing_and_raises_nothing_twice(month, mon
     monkeypatch.undo()
     detect(200)
     assert (alerts(), state()) == whole
+
+
+def test_what_goes_on_after_its_decision_is_opened_again_and_raises_nothing_else(month):
+    staff("ada", "Reviewer")
+    store(month)
+    detect()
+    whole = alerts(), state()
+    start_anew()
+    forget_alerts()
+    while judge(40):
+        for alert in Alert.objects.filter(status="open"):
+            decide_benign(alert.pk, "nothing", by="ada")
+    assert (alerts(), state()) == whole
+    steps = AlertStep.objects.order_by("alert", "number").values_list("alert", "by", "events")
+    told = [list(of_one) for _, of_one in groupby(steps, key=lambda step: step[0])]
+    assert len(told) == len(whole[0])
+    assert any(len(of_one) > 1 for of_one in told), "some went on after their decision"
+    for of_one in told:
+        assert [by for _, by, _ in of_one] == ["ada", ""] * (len(of_one) // 2) + ["ada"]
+        assert of_one[-1][2] == whole[0][of_one[0][0]][6], "the last decision was about all of it"
 
 
 def test_two_workers_at_once_raise_the_same_alerts(month):
