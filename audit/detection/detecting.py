@@ -21,7 +21,7 @@ from audit.detection import versions
 from audit.detection.engine import Engine
 from audit.detection.judging import HOUR
 from audit.detection.memory import CLOCK, Memory, Place, State
-from audit.detection.raising import Raised
+from audit.detection.raising import Raised, Setting
 from audit.detection.rules import RULES, actions_of
 from audit.detection.rules.facts import SAID, Fact
 from audit.enums import ACTIONS
@@ -51,8 +51,8 @@ def detect(*, most: int = following.MOST, using: str = "worker") -> int:
 def follow(leaves: range, *, using: str = "worker") -> None:
     """Judge the events of these leaves, each by the rules' versions of its place in the log."""
     versions.hold_still(using)
-    for part in versions.parts(leaves, using):
-        engine_of(part, load(part, using=using), using=using)
+    for part, settings in versions.in_force(leaves, using):
+        judge(settings, part, load(part, using=using), using=using)
 
 
 def pass_idle_hours(at: datetime, *, using: str = "worker") -> None:
@@ -73,14 +73,20 @@ def pass_idle_hours(at: datetime, *, using: str = "worker") -> None:
         if Pending.objects.using(using).exists():
             return
         versions.hold_still(using)
-        engine_of(range(size, size), [], until=hour, using=using)
+        for part, settings in versions.in_force(range(size, size), using):
+            judge(settings, part, [], until=hour, using=using)
 
 
-def engine_of(
-    leaves: range, facts: Sequence[Fact], *, until: int | None = None, using: str
+def judge(
+    settings: Sequence[Setting],
+    leaves: range,
+    facts: Sequence[Fact],
+    *,
+    until: int | None = None,
+    using: str,
 ) -> None:
-    """Run the rules over these facts, which one version of each holds for, and store the result."""
-    engine = Engine(versions.in_force(leaves.start, using), secret=secret(), size=leaves.start)
+    """Judge the facts of these leaves by rules that are set so there, and store the result."""
+    engine = Engine(settings, secret=secret(), size=leaves.start)
     last = max((fact.recorded for fact in facts), default=until or 0)
     states = read_due(last - last % HOUR, using)
     missing = {*engine.wanted(facts), *engine.wanted_when_due(states.values())} - states.keys()

@@ -7,6 +7,7 @@ judging, and none begins: so it is the same version for each event, whoever judg
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from django.db import connections, transaction
@@ -71,27 +72,30 @@ def newest(using: str = "default") -> dict[str, RuleVersion]:
     return {row.rule: row for row in rows}
 
 
-def in_force(index: int, using: str) -> list[Setting]:
-    """The rules that are on at this leaf, in the table's order, with their parameters."""
-    rows = RuleVersion.objects.using(using).filter(from_index__lte=index)
-    found = {row.rule: row for row in rows.order_by("version")}
-    return [
-        Setting(each, row.version, each.defaults | row.parameters)
-        for each in RULES
-        if (row := found.get(each.slug)) and row.is_on
-    ]
+def in_force(leaves: range, using: str) -> Iterator[tuple[range, list[Setting]]]:
+    """The leaves, cut where a rule changed, with the rules that are on there, in the table's order.
 
-
-def parts(leaves: range, using: str) -> Iterator[range]:
-    """The leaves cut where a rule changed."""
-    rows = RuleVersion.objects.using(using).filter(
-        from_index__gt=leaves.start, from_index__lt=leaves.stop
+    Where there are no leaves, those that would be on for the next.
+    """
+    rows = list(
+        RuleVersion.objects.using(using)
+        .filter(from_index__lt=max(leaves.stop, leaves.start + 1))
+        .order_by("version")
+        .values_list("rule", "version", "parameters", "is_on", "from_index")
     )
-    cuts = sorted({*rows.values_list("from_index", flat=True), leaves.stop})
-    start = leaves.start
-    for stop in cuts:
-        yield range(start, stop)
-        start = stop
+    cuts = sorted({*leaves[:1], *(row[-1] for row in rows if row[-1] in leaves)}) or [leaves.start]
+    for start, stop in pairwise([*cuts, leaves.stop]):
+        found = {rule: row for rule, *row, begin in rows if begin <= start}
+        yield (
+            range(start, stop),
+            [
+                Setting(each, version, each.defaults | parameters)
+                for each in RULES
+                if each.slug in found
+                for version, parameters, is_on in [found[each.slug]]
+                if is_on
+            ],
+        )
 
 
 def change(

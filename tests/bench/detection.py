@@ -5,7 +5,8 @@ python -m tests.bench.detection --events 300000 --rounds 5
 python -m tests.bench.detection --data /var/tmp/auditportal-read-10m
 
 A log that is in the directory already, as `tests.bench.read` leaves one, is judged from its start:
-what detection had found and remembered there is forgotten before.
+what detection had found and remembered there is forgotten before. The new events stay in it, but
+with `--rounds 0` none are written.
 """
 
 from __future__ import annotations
@@ -117,41 +118,50 @@ def _progress() -> Callable[[int], None]:
 
 
 def _measure_steady(rounds: int) -> None:
-    """Batch by batch: ingest, seal, judge.
+    """Batch by batch: ingest, seal, judge; then with several batches judged at once.
 
     Both by the clock on the wall, each while nothing else is done here: so the process's time and
-    its database's are in it. The worker too looks once at what came, and then rests.
+    its database's are in it. The worker too looks once at what came, and then rests for a second:
+    in which, at the rate of ingest, several batches come.
     """
     batches = new_batches()
-    found = [_round(batches) for _ in range(rounds)]
+    for at_once in (1, BATCHES // 2):
+        _print_steady(at_once, [_round(batches, at_once) for _ in range(rounds)])
+
+
+def _print_steady(at_once: int, found: list[tuple[float, float]]) -> None:
     ingested, judged = ([1e6 * one[side] / (BATCH * BATCHES) for one in found] for side in (0, 1))
     ratios = [b / a for a, b in zip(ingested, judged, strict=True)]
     print(
-        f"a new event, µs of wall time in turns (process and database): judged"
+        f"new events, judged {at_once * BATCH:,} at once, µs of wall time each (process and"
+        f" database, one after the other): judged"
         f" {median(judged):.1f}, ingested {median(ingested):.1f}; ratio {median(ratios):.3f}"
         f" ({min(ratios):.3f} to {max(ratios):.3f}; promised: below {MOST_RATIO:.2f}); medians of"
-        f" {rounds} rounds of {BATCHES} batches of {BATCH:,}"
+        f" {len(found)} rounds of {BATCHES} batches of {BATCH:,}"
     )
 
 
-def _round(batches: Iterator[tuple[str, datetime, list[dict[str, Any]]]]) -> tuple[float, float]:
-    """Seconds that ingest, and that detection took for the next batches."""
+def _round(
+    batches: Iterator[tuple[str, datetime, list[dict[str, Any]]]], at_once: int
+) -> tuple[float, float]:
+    """Seconds that ingest, and that detection took for the next batches, so many `at_once`."""
     from audit.detection.detecting import detect
     from audit.ingest import ingest
     from audit.seeding import clock_at
     from audit.tasks import seal_pending
 
     ingested = judged = 0.0
-    for _ in range(BATCHES):
+    for number in range(1, BATCHES + 1):
         source, at, events = next(batches)
         begin = time.perf_counter()
         ingest(events, source=source, clock=clock_at(at))
         ingested += time.perf_counter() - begin
-        seal_pending()
-        begin = time.perf_counter()
-        count = detect()
-        judged += time.perf_counter() - begin
-        assert count == len(events), f"{count} events judged of {len(events)}"
+        if number % at_once == 0:
+            seal_pending()
+            begin = time.perf_counter()
+            count = detect()
+            judged += time.perf_counter() - begin
+            assert count == at_once * BATCH, f"{count} events judged at once"
     return ingested, judged
 
 
