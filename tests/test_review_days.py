@@ -410,6 +410,9 @@ def test_the_usual_is_of_the_same_weekdays_before(ada):
     assert totals["user_login_failed"].usual == (4, 2, 6)
     assert not totals["user_login_failed"].is_unusual
     assert totals["user_logout"].usual == (0, 0, 1), "no such event is one of the numbers"
+    page = seen(at_work(ada).get(f"/admin/days/{YESTERDAY}/authentication/"))
+    weekday = f"{YESTERDAY:%A}"
+    assert f"None, as on some {weekday} before: Signed out." in page.text
     happened(*([{"user_id": "u-1"}] * 4))
     assert review().totals[0].is_unusual
 

@@ -179,7 +179,9 @@ def _what_happened(found: Review) -> dict[str, Any]:
                 "url": events_url([*_time(found), ("action", total.action.value)]),
             }
             for total in found.totals
+            if total.is_told
         ],
+        "absent": [total for total in found.totals if not total.is_told],
         "histogram": histogram(
             found.hours_by_outcome,
             HOUR,

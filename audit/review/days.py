@@ -96,6 +96,11 @@ class Total(NamedTuple):
         """Whether that is fewer or more than on any such day before."""
         return self.usual is not None and not self.usual.fewest <= self.events <= self.usual.most
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it needs a look: what is as absent as usual has no number to read."""
+        return self.events > 0 or self.is_unusual
+
 
 class Names(NamedTuple):
     """Users or sources, and whether these are all."""
