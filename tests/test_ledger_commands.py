@@ -188,6 +188,16 @@ def test_a_copy_is_recorded_as_an_export(own_database, tmp_path):
 # --- keys --------------------------------------------------------------------------------------
 
 
+def test_a_key_is_in_its_file_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fails(key):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(SigningKey, "text", fails)
+    with pytest.raises(OSError, match="full"):
+        keys.make_key(tmp_path / "key", "log.example")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_new_key_is_for_this_log_and_only_its_owner_reads_it(tmp_path):
     out, err = run("make_signing_key", tmp_path / "keys" / "new")
     key = SigningKey.parse((tmp_path / "keys" / "new").read_text().strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -18,12 +19,16 @@ from audit.models import LogKey
 def make_key(path: Path, name: str) -> SigningKey:
     """Make a private key in a file of its own, mode 0600. Raises `FileExistsError`.
 
-    `name` is the log's origin, as tlog-checkpoint wants it.
+    `name` is the log's origin, as tlog-checkpoint wants it. The file is there whole or not at all:
+    of two who make one at once, the second may read it at once.
     """
     key = SigningKey.generate(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with NamedTemporaryFile("w", dir=path.parent) as file:  # mode 0600
         file.write(key.text() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+        os.link(file.name, path)
     return key
 
 
