@@ -129,7 +129,7 @@ _FACTS = f"""
         nullif(correlation_id, ''),
         CASE WHEN action = ANY (%s) THEN jsonb_strip_nulls(jsonb_build_object({_SAID}))::text END
     FROM unnest(%s::uuid[], %s::bigint[]) AS leaf (id, index) JOIN audit_auditevent USING (id)
-    WHERE id BETWEEN %s AND %s
+    WHERE audit_auditevent.id BETWEEN %s AND %s
     ORDER BY index
 """
 
