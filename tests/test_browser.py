@@ -188,7 +188,8 @@ def test_every_page_is_accessible_and_fits(
             if address:
                 page.goto(str(address))
             else:
-                page.get_by_role("button", name="Verify now").click()
+                with page.expect_navigation():
+                    page.get_by_role("button", name="Verify now").click()
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 faults.append((name, "wider than the window"))
             faults += [(name, complaint) for complaint in complaints]
