@@ -43,6 +43,7 @@ GRANTS = {
     "audit_heartbeat": WORKER_KEEPS,
     "audit_hourlycount": WORKER_KEEPS,
     "audit_dailycount": WORKER_KEEPS,
+    "audit_weeklycount": WORKER_KEEPS,
     "audit_follower": WORKER_KEEPS,
     "audit_searchtext": {"web": "SELECT", "worker": "SELECT, INSERT, UPDATE, DELETE"},
     "audit_pair": WORKER_APPENDS,

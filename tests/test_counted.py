@@ -1,5 +1,6 @@
 """What the sealer's counts say of a filter is what counting its events one by one would say."""
 
+import sys
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
@@ -14,14 +15,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from audit import counts, enums, tasks
-from audit.counts.tables import DAY, HOUR, Range, split
+from audit.counts.tables import DAY, HOUR, ORIGIN, WEEK, Range, split
 from audit.filters import COUNTABLE, AuditEventFilter, BadFilter
 from audit.ingest import ingest
 from audit.models import AuditEvent
 from audit.patience import TookTooLong, patient
 
 START = datetime(2026, 3, 1, 5, 30, tzinfo=UTC)
-SPAN = timedelta(days=4)
+SPAN = timedelta(days=24)
 TICK = timedelta(microseconds=1)
 
 
@@ -128,7 +129,7 @@ def test_the_largest_groups_are_those_of_a_counter(events, query):
 
 def check_groups(query, group_by, found):
     wanted = Counter(key_of(event, group_by) for event in found)
-    groups, total, axis = counts.top(chosen(query), group_by, 5, order="-events")
+    groups, total, axis = counts.top(chosen(query), group_by, 5, order="-events", begin=START)
     assert total == (len(found), True)
     assert [group.events for group in groups] == [n for _, n in wanted.most_common(5)]
     for group in groups:
@@ -191,27 +192,28 @@ def test_a_day_has_its_hours_where_the_days_are_not_too_many(events):
 
 
 @pytest.mark.parametrize("query", ["", "source=crm&occurred_after=2026-03-02", "user_id=eve"])
-@pytest.mark.parametrize("step", [HOUR, 3 * HOUR, DAY, timedelta(minutes=20)], ids=str)
+@pytest.mark.parametrize("step", [HOUR, 3 * HOUR, DAY, WEEK, timedelta(minutes=20)], ids=str)
 @pytest.mark.parametrize("by", ["outcome", "category"])
 def test_a_series_counts_each_stretch(events, query, step, by):
-    origin = datetime(2026, 2, 27, tzinfo=UTC)
     wanted = Counter(
-        (origin + (event.occurred_at - origin) // step * step, getattr(event, by))
+        (ORIGIN + (event.occurred_at - ORIGIN) // step * step, getattr(event, by))
         for event in chosen(query).events()
     )
-    found, taken, newest = counts.series(chosen(query), [step], origin, by=by)
+    found, taken, newest = counts.series(chosen(query), [step], by=by)
     assert (taken, newest) == (step, None)
     assert {(at, value): count for at, value, count in found} == wanted
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize("query", ["source=crm", "user_id=ada"])
-@pytest.mark.parametrize(("days", "step"), [(1, HOUR), (2, DAY)], ids=str)
-def test_a_series_of_one_day_is_by_the_hour(events, query, days, step):
+@pytest.mark.parametrize("query", ["source=crm", "user_id=ada&user_id=eve"])
+@pytest.mark.parametrize(("days", "step"), [(2, HOUR), (15, DAY), (24, WEEK)], ids=str)
+def test_a_series_is_made_of_shorter_stretches_where_it_reaches_over_few(
+    events, query, days, step, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["audit.counts.series"], "FEWEST", 4)
     last = date(2026, 3, 1) + timedelta(days=days - 1)
     asked = chosen(f"{query}&occurred_after=2026-03-01&occurred_before={last}")
-    assert len({event.occurred_at.date() for event in asked.events()}) == days
-    found = counts.series(asked, [DAY, HOUR], datetime(1970, 1, 1, tzinfo=UTC))
+    found = counts.series(asked, [WEEK, DAY, HOUR])
     assert found.step == step
     assert found.number == asked.events().count()
 
@@ -273,7 +275,7 @@ def test_the_end_of_time_is_counted_too(db):
     assert counts.total(chosen(f"occurred_after={at}")) == (1, True)
 
 
-@given(MOMENTS, MOMENTS, st.sampled_from([HOUR, DAY]))
+@given(MOMENTS, MOMENTS, st.sampled_from([HOUR, DAY, WEEK]))
 def test_a_range_is_its_whole_units_and_what_is_left_of_it(start, end, unit):
     inner, rest = split(Range(start, end), unit)
     pieces = sorted([*rest, *([] if inner.is_empty else [inner])])

@@ -39,6 +39,7 @@ from audit.models import (
     Leaf,
     LogKey,
     Pending,
+    WeeklyCount,
 )
 from auditportal import VERSION
 from auditportal.embedded import server
@@ -86,7 +87,7 @@ def assert_sealed_once() -> None:
 
 
 def assert_counted() -> None:
-    for model, unit in ((HourlyCount, "hour"), (DailyCount, "day")):
+    for model, unit in ((HourlyCount, "hour"), (DailyCount, "day"), (WeeklyCount, "week")):
         kept = {(row.start, row.source, row.action): row.count for row in model.objects.all()}
         rows = AuditEvent.objects.values_list(
             Trunc("occurred_at", unit, tzinfo=UTC), "source", "action"

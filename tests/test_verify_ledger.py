@@ -281,7 +281,7 @@ def cut_everything(intruder: Intruder) -> None:
     """The same, and everything that could tell of it."""
     cut_the_end(intruder)
     intruder(f"DELETE FROM audit_checkpoint WHERE size > {STEP}")
-    for table in ("audit_hourlycount", "audit_dailycount"):
+    for table in ("audit_hourlycount", "audit_dailycount", "audit_weeklycount"):
         intruder(f"UPDATE {table} SET count = {STEP}")
 
 

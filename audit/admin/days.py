@@ -17,10 +17,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from audit import following
-from audit.admin.histogram import HOUR, histogram
+from audit.admin.histogram import histogram
 from audit.admin.links import events_url
 from audit.admin.sources import length
 from audit.admin.stories import story_url
+from audit.counts import HOUR
 from audit.detection.detecting import FOLLOWER
 from audit.enums import Category, PortalAction
 from audit.ingest import now

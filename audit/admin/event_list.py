@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from audit import counts, enums, paging, periods
 from audit.admin import columns, groups, live, marking, saved_views, zones
 from audit.admin.filter_form import FilterForm, problems
-from audit.admin.histogram import EPOCH, STACKS, histogram, stack_of, steps_for
+from audit.admin.histogram import STACKS, histogram, stack_of, steps_for
 from audit.admin.links import OWN_PARAMETERS, PLACE, SHOWN, events_url, pairs
 from audit.filters import AuditEventFilter, BadFilter
 from audit.models import AuditEvent
@@ -70,8 +70,13 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     groups.check(request.GET)
     stack_of(request.GET)
     is_grouped = bool(request.GET.get("group_by"))
-    shown = _grouped(request, chosen) if is_grouped else _paged(request, events, shown_columns)
-    found = shown | _counted(request, chosen)
+    series = _series(request, chosen)
+    shown = (
+        groups.largest(chosen, request.GET, series.begin, *zones.chosen(request))
+        if is_grouped
+        else _paged(request, events, shown_columns)
+    )
+    found = shown | _counted(request, chosen, series)
     audit.record_sync(
         action=enums.PortalAction.PORTAL_EVENTS_SEARCHED,
         context={"filter": urlencode(pairs(request.GET)), "count": found["total"]},
@@ -83,12 +88,18 @@ def _found(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
     }
 
 
-def _counted(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
+def _series(request: HttpRequest, chosen: AuditEventFilter) -> counts.Series:
+    start, end = chosen.time_range()
+    steps = steps_for(start, end or datetime.now(UTC))
+    return counts.series(chosen, steps, by=stack_of(request.GET))
+
+
+def _counted(
+    request: HttpRequest, chosen: AuditEventFilter, series: counts.Series
+) -> dict[str, Any]:
     """How many events there are, and the bars of them; of how many, where they are not of all."""
     start, end = chosen.time_range()
     stack = stack_of(request.GET)
-    steps = steps_for(start, end or datetime.now(UTC))
-    series = counts.series(chosen, steps, EPOCH, by=stack)
     if series.newest:
         total, start = counts.total(chosen), None
     else:
@@ -145,7 +156,3 @@ def _cursor(query: QueryDict, now: datetime) -> str:
         return paging.until(periods.moment(at, now))
     except ValueError as error:
         raise BadFilter({"at": [str(error)]}) from None
-
-
-def _grouped(request: HttpRequest, chosen: AuditEventFilter) -> dict[str, Any]:
-    return groups.largest(chosen, request.GET, *zones.chosen(request))

@@ -100,14 +100,21 @@ def _columns(query: QueryDict, zone_name: str) -> Iterator[Column]:
 
 
 def largest(
-    chosen: AuditEventFilter, query: QueryDict, zone_name: str, zone: tzinfo
+    chosen: AuditEventFilter,
+    query: QueryDict,
+    begin: datetime | None,
+    zone_name: str,
+    zone: tzinfo,
 ) -> dict[str, Any]:
     """The first groups of a filter's events, as the list's URL orders them.
 
-    Bars compare them to the largest; trends show each by itself.
+    Bars compare them to the largest; trends show each by itself, from `begin` on, which is when the
+    first of the events was.
     """
     group_by = query.get("group_by", "")
-    found, total, axis = counts.top(chosen, group_by, GROUPS + 1, order=query.get("sort", ""))
+    found, total, axis = counts.top(
+        chosen, group_by, GROUPS + 1, order=query.get("sort", ""), begin=begin
+    )
     shown = found[:GROUPS]
     scale = BAR_WIDTH / max((group.events for group in shown), default=1)
     opening = _Opening(chosen, group_by)

@@ -6,24 +6,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 
 from django.http import QueryDict
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from audit.admin.links import events_url
+from audit.counts import DAY, HOUR, WEEK, floor
 from audit.enums import Category, Outcome
 from audit.filters import BadFilter
 
 BARS = 48
 """How many bars there are at most."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""A midnight that hours and days are counted from."""
+MINUTE, TICK = timedelta(minutes=1), timedelta(microseconds=1)
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 STEPS = [HOUR * n for n in (1, 2, 3, 6, 12)] + [DAY * n for n in (1, 2, 7, 14, 28, 91, 182, 364)]
 """How long the stretch of one bar may be."""
+
+FORMS = {DAY: "%Y-%m-%d", MINUTE: "%Y-%m-%dT%H:%M", TICK: "%Y-%m-%dT%H:%M:%S.%f"}
+"""How filters write a time of how long."""
 
 HEIGHT, PITCH = 60, 10
 """Units of the drawing: its height, and how far the bars are apart."""
@@ -99,7 +102,8 @@ class Histogram:
     @property
     def form(self) -> str:
         """How Django's templates write a time on the axis."""
-        return "j M Y" if self.bars[0].end - self.bars[0].start >= DAY else "j M H:i"
+        longest = max(bar.end - bar.start for bar in self.bars)
+        return "j M Y" if longest >= DAY else "j M H:i"
 
     @property
     def width(self) -> int:
@@ -173,13 +177,12 @@ def histogram(
     zone: tzinfo = UTC,
     stack: str = "outcome",
 ) -> Histogram | None:
-    """Bars from counts of (hour or day, kind, events); None where there would be fewer than two.
+    """Bars from counts of (begin of a unit, kind, events); None where they would be fewer than two.
 
-    A kind is an outcome or a category, as `stack` says.
-
-    `unit` says which of the two. `start` and `end` are those of the filter, if it has any, else
-    those of the counts. `kept` are the list's parameters, of which each bar's address replaces the
-    time range. Bars are cut by UTC; `zone` is whose times the page says.
+    A unit is an hour, a day or a week; a kind is an outcome or a category, as `stack` says. `start`
+    and `end` are those of the filter, if it has any, else those of the counts: the first and the
+    last bar reach no further. `kept` are the list's parameters, of which each bar's address
+    replaces the time range. Bars are cut by UTC; `zone` is whose times the page says.
     """
     if not counted:
         return None
@@ -197,9 +200,12 @@ def histogram(
         return None
     per_event = HEIGHT / max(one.total() for one in bins)
     rest = [pair for pair in kept if pair[0] not in ("occurred_after", "occurred_before")]
+    cuts = [begin + n * step for n in range(count + 1)]
+    cuts[0] = max(cuts[0], start or cuts[0])
+    cuts[-1] = min(cuts[-1], end or cuts[-1])
     bars = [
-        _bar(n, begin + n * step, step, c, per_event, rest, STACKS[stack])
-        for n, c in enumerate(bins)
+        _bar(n, *between, counts, per_event, rest, STACKS[stack])
+        for n, (between, counts) in enumerate(zip(pairwise(cuts), bins, strict=True))
     ]
     return Histogram(bars, zone, stack)
 
@@ -213,9 +219,12 @@ def stack_of(query: QueryDict) -> str:
 
 
 def steps_for(start: datetime | None, end: datetime) -> list[timedelta]:
-    """What to count by: hours where the bars will be shorter than a day, as far as is known; else
-    days, and hours only where all events are of one day."""
-    return [HOUR] if start and end - start <= BARS * STEPS[4] else [DAY, HOUR]
+    """What to count by: weeks, then days, then hours, but for those of which there will be bars of
+    less than one, as far as is known."""
+    if start is None:
+        return [WEEK, DAY, HOUR]
+    longest = (end - start) / BARS
+    return [unit for unit in (WEEK, DAY) if unit <= 2 * longest] + [HOUR]
 
 
 def _scale(
@@ -231,24 +240,23 @@ def _scale(
 
 
 def _floor(at: datetime, step: timedelta) -> datetime:
-    """The start of the stretch that `at` lies in: of its day, or of so many hours of it."""
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight if step >= DAY else midnight + (at - midnight) // step * step
+    """The begin of the week or day that `at` lies in, or of so many hours of it."""
+    return floor(at, next((unit for unit in (WEEK, DAY) if not step % unit), step))
 
 
 def _bar(
     index: int,
     start: datetime,
-    step: timedelta,
+    end: datetime,
     counts: Counter[str],
     per_event: float,
     rest: list[tuple[str, str]],
     stacked: Sequence[Kind],
 ) -> Bar:
-    after, before = _range(start, start + step)
+    after, before = _range(start, end)
     return Bar(
         start=start,
-        end=start + step,
+        end=end,
         x=index * PITCH,
         counts=counts,
         parts=list(_parts(counts, per_event, stacked)),
@@ -269,7 +277,6 @@ def _parts(counted: Counter[str], per_event: float, stacked: Sequence[Kind]) -> 
 
 
 def _range(start: datetime, end: datetime) -> tuple[str, str]:
-    """A stretch as filters: of whole days, or from minute to minute. Both ends are included."""
-    days = start.time() == end.time() == start.min.time()
-    unit, form = (DAY, "%Y-%m-%d") if days else (timedelta(minutes=1), "%Y-%m-%dT%H:%M")
-    return start.strftime(form), (end - unit).strftime(form)
+    """A stretch as filters: of whole days or minutes, or exact. Both ends are included."""
+    unit = next(one for one in FORMS if start == floor(start, one) and end == floor(end, one))
+    return start.strftime(FORMS[unit]), (end - unit).strftime(FORMS[unit])

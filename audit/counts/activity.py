@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from django.db.models.expressions import RawSQL
 
 from audit import enums
-from audit.counts.tables import DAY, HOUR, tally
+from audit.counts.tables import DAY, HOUR, WEEK, tally
 from audit.filters import Countable
 from audit.models import AuditEvent
 from audit.periods import Period
@@ -71,7 +71,7 @@ def activity(period: Period) -> dict[enums.Category, Activity]:
     """The activity of each category in a period, both ends included, counted in two queries.
 
     Totals are exact to the microsecond. The bars of a period of a day and more are cut at whole
-    hours, of a long one at whole days: an event counts in the bar in which that begins.
+    hours, of a long one at whole days or weeks: an event counts in the bar in which that begins.
     """
     found = {category: Activity() for category in enums.Category}
     before = Countable(Q(), period.previous.start, period.start)
@@ -92,7 +92,7 @@ def _binned(within: Countable, start: datetime, bar: timedelta) -> Iterable[tupl
     """Category, outcome, begin of the bar, events. Those of a short period one by one."""
     bin = f"date_bin('{bar.total_seconds()} s', {{}}, '{start.isoformat()}')"
     if bar >= HOUR:
-        unit = DAY if bar >= 2 * DAY else HOUR
+        unit = next((unit for unit in (WEEK, DAY) if bar >= 2 * unit), HOUR)
         return tally(within, ["category", "outcome", bin.format("start")], unit=unit)
     events = AuditEvent.objects.filter(occurred_at__gte=within.start, occurred_at__lt=within.end)
     binned = events.annotate(bar=RawSQL(bin.format("occurred_at"), []))

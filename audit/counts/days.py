@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Q
 
-from audit.counts.tables import DAY, HOUR, Range, conditions, split
+from audit.counts.tables import DAY, HOUR, Range, begin_of, conditions, split
 from audit.models import HourlyCount
 
 _COUNTED = """
@@ -22,9 +22,8 @@ _COUNTED = """
 """
 _DAYS = _COUNTED.format(table="audit_dailycount")
 _HOURS = _COUNTED.format(table="audit_hourlycount")
-_EVENTS = """
-    SELECT day, date_bin('1 hour', occurred_at, '2000-01-01Z'), source, action, category, outcome,
-           1::bigint
+_EVENTS = f"""
+    SELECT day, {begin_of(HOUR, "occurred_at")}, source, action, category, outcome, 1::bigint
     FROM unnest(%s::date[], %s::timestamptz[], %s::timestamptz[]) AS days (day, first, last)
     JOIN audit_auditevent event ON occurred_at >= first AND occurred_at < last
     WHERE EXISTS (SELECT FROM audit_leaf WHERE event_id = event.id)

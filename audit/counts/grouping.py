@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from audit import enums
-from audit.counts.tables import DAY_OF_START
+from audit.counts.tables import DAY, begin_of
 from audit.counts.totals import Total
 from audit.counts.trend import Axis, Group
 from audit.filters import AuditEventFilter, BadFilter
@@ -32,7 +33,7 @@ COLUMNS = {
     "operation": "action",
     "action": "action",
     "source": "source",
-    "day": DAY_OF_START,
+    "day": begin_of(DAY, "start"),
 }
 """Which of them the counts know, and by which column."""
 
@@ -70,12 +71,13 @@ def check_grouping(group_by: str, order: str) -> None:
 
 
 class Asked(NamedTuple):
-    """What was asked for, all of it valid."""
+    """What was asked for, all of it valid; `begin` is when the first event was, if known."""
 
     chosen: AuditEventFilter
     group_by: str
     order: str
     limit: int
+    begin: datetime | None
 
     def first(self, groups: Iterable[Group]) -> list[Group]:
         """The first groups in the order; by name where that is the same."""

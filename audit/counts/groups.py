@@ -12,7 +12,7 @@ from django.db.models.functions import Trunc
 
 from audit import enums
 from audit.canonical import time_text
-from audit.counts.tables import DAY, DAY_OF_START, HOUR, tally
+from audit.counts.tables import DAY, HOUR, WEEK, begin_of, tally
 from audit.filters import AuditEventFilter, BadFilter
 
 _FRAMEWORK = Case(
@@ -50,7 +50,7 @@ _COLUMNS = {
     "action": "action",
     "outcome": "outcome",
     "source": "source",
-    "day": DAY_OF_START,
+    "day": begin_of(DAY, "start"),
     "hour": "start",
 }
 """The same over the counts, in SQL."""
@@ -77,7 +77,8 @@ def _grouped(chosen: AuditEventFilter, names: list[str]) -> Iterable[tuple[Any, 
     counted = chosen.countable()
     if counted is not None:
         columns = [_COLUMNS[name] for name in names]
-        return tally(counted, columns, unit=HOUR if "hour" in names else DAY)
+        unit = HOUR if "hour" in names else DAY if "day" in names else WEEK
+        return tally(counted, columns, unit=unit)
     groups = {f"_{name}": GROUPS[name] for name in names}
     rows = chosen.events().order_by().annotate(**groups).values_list(*groups)
     return rows.annotate(Count("id")).order_by(*groups)

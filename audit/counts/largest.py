@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from audit.counts.grouping import COLUMNS, KEYS, TOP, Asked, Largest, check_grouping, usual_order
 from audit.counts.newest import of_newest
@@ -11,17 +12,25 @@ from audit.filters import AuditEventFilter
 from audit.ingest import now
 
 
-def top(chosen: AuditEventFilter, group_by: str, limit: int = 100, *, order: str = "") -> Largest:
+def top(
+    chosen: AuditEventFilter,
+    group_by: str,
+    limit: int = 100,
+    *,
+    order: str = "",
+    begin: datetime | None = None,
+) -> Largest:
     """The groups of a filter's events, in their order, up to `limit`.
 
     Of all events, where the counts know the filter and the groups, but for users: these are looked
     for among the newest `COUNTED`, and a group says whether they were all of its events. Else all
-    is of the newest `COUNTED`.
+    is of the newest `COUNTED`. Bars of all events begin where the filter does, or at `begin`, where
+    the caller knows that the first of them was; else there are none.
     Raises `BadFilter`, as `check_grouping` does, too.
     """
     check_grouping(group_by, order)
     order = order or usual_order(group_by)
-    asked = Asked(chosen, group_by, order, limit)
+    asked = Asked(chosen, group_by, order, limit, begin)
     counted = chosen.countable()
     if counted is None or group_by not in COLUMNS:
         return _of_newest(asked)

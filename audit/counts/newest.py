@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from django.db import connections
 
 from audit.counts.activity import BARS
-from audit.counts.tables import HOUR
+from audit.counts.tables import DAY, HOUR, begin_of
 from audit.counts.totals import COUNTED, Total
 from audit.counts.trend import Axis, Group
 from audit.filters import AuditEventFilter
@@ -72,7 +72,7 @@ def of_newest(
     is_day = field == "occurred_at"
     columns = dict.fromkeys([field, "outcome", "occurred_at", "user_id"])
     newest, parameters = chosen.events().values(*columns)[: COUNTED + 1].query.sql_with_params()
-    key = "date_bin('1 day', occurred_at, '2000-01-01Z')" if is_day else field
+    key = begin_of(DAY, field) if is_day else field
     query = _GROUPS.format(
         key=f"coalesce(known.key, {field})" if keys else key,
         joined=_JOINED.format(field=field) if keys else "",
@@ -80,9 +80,7 @@ def of_newest(
         bars=BARS,
         most=COUNTED,
         order=_order(order),
-        bar="date_bin('1 hour', occurred_at, '2000-01-01Z')"
-        if is_day
-        else "date_bin(step, occurred_at, begin)",
+        bar=begin_of(HOUR, field) if is_day else "date_bin(step, occurred_at, begin)",
     )
     joined = [list(keys), list(keys.values())] if keys else []
     with connections[using].cursor() as cursor:

@@ -1,9 +1,10 @@
-"""The sealer's hourly and daily counts as one table of numbers, exact to the microsecond.
+"""The sealer's weekly, daily and hourly counts as one table of numbers, exact to the microsecond.
 
-Whole days come from the daily counts, whole hours around them from the hourly ones, and what is
-left at the two ends of a range is counted among the events themselves, through their index. What is
-stored and not yet sealed is added from `pending`. All in one statement, and so of one moment: an
-event that is sealed meanwhile is neither missed nor counted twice.
+Whole weeks come from the weekly counts, whole days around them from the daily and whole hours from
+the hourly ones; what is left at the two ends of a range is counted among the events themselves,
+through their index. What is stored and not yet sealed is added from `pending`. All in one
+statement, and so of one moment: an event that is sealed meanwhile is neither missed nor counted
+twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from audit.enums import ACTIONS
 from audit.filters import Countable
 from audit.models import HourlyCount
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
+
+ORIGIN = datetime(2001, 1, 1, tzinfo=UTC)
+"""What hours, days and weeks are counted from: the midnight of a Monday, as weeks begin (ISO 8601).
+"""
 
 
 class Range(NamedTuple):
@@ -34,10 +39,10 @@ class Range(NamedTuple):
 
 
 def split(whole: Range, unit: timedelta) -> tuple[Range, list[Range]]:
-    """The whole hours or days (UTC) in a range, and what is left of it before and after them."""
+    """The whole weeks, days or hours (UTC) in a range, and what is left of it around them."""
     try:
         start = whole.start and _ceil(whole.start, unit)
-    except OverflowError:  # in the last hour of the year 9999
+    except OverflowError:  # at the end of the year 9999
         return Range(whole.start, whole.start), [whole]
     inner = Range(start, whole.end and floor(whole.end, unit))
     if inner.is_empty:
@@ -47,10 +52,8 @@ def split(whole: Range, unit: timedelta) -> tuple[Range, list[Range]]:
 
 
 def floor(at: datetime, unit: timedelta) -> datetime:
-    """The begin of the hour or day (UTC) in which a moment lies."""
-    at = at.astimezone(UTC)
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (at - midnight) // unit * unit
+    """The begin of the week, day or hour (UTC) in which a moment lies."""
+    return ORIGIN + (at - ORIGIN) // unit * unit
 
 
 def _ceil(at: datetime, unit: timedelta) -> datetime:
@@ -60,9 +63,19 @@ def _ceil(at: datetime, unit: timedelta) -> datetime:
 
 # --- the statement -------------------------------------------------------------------------------
 
-_COLUMNS = "start, source, action, category, outcome, count"
-_DAYS = f"SELECT {_COLUMNS} FROM audit_dailycount WHERE {{range}}"
-_HOURS = f"SELECT {_COLUMNS} FROM audit_hourlycount WHERE {{range}}"
+
+def begin_of(unit: timedelta, column: str) -> str:
+    """The stretch of time, counted from `ORIGIN`, in which a column's time lies, in SQL.
+
+    By a tenth of what `date_trunc` takes.
+    """
+    return f"date_bin('{unit.total_seconds()} s', {column}, '{ORIGIN.isoformat()}')"
+
+
+_TABLES = {WEEK: "audit_weeklycount", DAY: "audit_dailycount", HOUR: "audit_hourlycount"}
+"""Whose rows are of how long a time; the longest first, as there are the fewest of them."""
+
+_COUNTS = "SELECT start, source, action, category, outcome, count FROM {table} WHERE {{range}}"
 _PENDING = """
     SELECT start, source, action, category, outcome, count FROM (
         SELECT (split_part(key, ' ', 1) || ':00Z')::timestamptz AS start, source,
@@ -72,10 +85,10 @@ _PENDING = """
         USING (action)
     WHERE {range}
 """
-_EVENTS = """
-    SELECT date_bin('1 hour', occurred_at, '2000-01-01Z') AS start, source, action, category,
-           outcome, 1::bigint AS count
-    FROM audit_auditevent WHERE {range}
+_EVENTS = f"""
+    SELECT {begin_of(HOUR, "occurred_at")} AS start, source, action, category, outcome,
+           1::bigint AS count
+    FROM audit_auditevent WHERE {{range}}
 """
 # The alias is the table's that Django writes the filter's conditions for.
 _TALLY = """
@@ -83,23 +96,19 @@ _TALLY = """
 """
 
 
-DAY_OF_START = "date_bin('1 day', start, '2000-01-01Z')"
-"""The day (UTC), by a tenth of what `date_trunc` takes."""
-
-
 def tally(
     counted: Countable,
     columns: Sequence[str] = (),
     *,
     also: Sequence[str] = (),
-    unit: timedelta = DAY,
+    unit: timedelta = WEEK,
     using: str = "default",
 ) -> list[tuple[Any, ...]]:
     """How many events of a filter there are for each combination of `columns`, in their order.
 
     Columns and, after them, what to know `also` of each combination are SQL over `start`, `source`,
-    `action`, `category`, `outcome` and `count`. `start` is the day of an event, or its hour; with
-    `unit` one hour it is always the hour.
+    `action`, `category`, `outcome` and `count`. `start` is the begin of a stretch of time in which
+    the event was: of one week, day or hour, and no longer than `unit`.
     """
     parts = list(_parts(Range(counted.start, counted.end), unit))
     where, parameters = conditions(HourlyCount, counted.where, using)
@@ -126,16 +135,21 @@ def conditions(model: type[Model], condition: Q, using: str = "default") -> tupl
 
 
 def _parts(whole: Range, unit: timedelta) -> Iterator[tuple[str, list[Any]]]:
-    days, rest = split(whole, DAY) if unit >= DAY else (None, [whole])
-    if days is not None and not days.is_empty:
-        yield _part(_DAYS, "start", days)
-    for one in rest:
-        hours, edges = split(one, HOUR)
-        if not hours.is_empty:
-            yield _part(_HOURS, "start", hours)
-        for edge in edges:
-            yield _part(_EVENTS, "occurred_at", edge)
+    yield from _sealed(whole, [one for one in _TABLES if one <= unit])
     yield from _pending(whole)
+
+
+def _sealed(whole: Range, units: Sequence[timedelta]) -> Iterator[tuple[str, list[Any]]]:
+    """As much of a range as lies in whole units, the first of them first; the rest by events."""
+    if not units:
+        yield _part(_EVENTS, "occurred_at", whole)
+        return
+    unit, *shorter = units
+    inner, rest = split(whole, unit)
+    if not inner.is_empty:
+        yield _part(_COUNTS.format(table=_TABLES[unit]), "start", inner)
+    for one in rest:
+        yield from _sealed(one, shorter)
 
 
 def _pending(whole: Range) -> Iterator[tuple[str, list[Any]]]:

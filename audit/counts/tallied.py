@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from audit.counts.activity import BARS
 from audit.counts.grouping import COLUMNS, KEYS, TOP, Asked, Largest
-from audit.counts.tables import DAY, DAY_OF_START, HOUR, conditions, floor, tally
+from audit.counts.tables import DAY, HOUR, WEEK, begin_of, conditions, floor, tally
 from audit.counts.totals import COUNTED, Total
 from audit.counts.trend import Axis, Group
 from audit.filters import Countable
@@ -25,37 +25,36 @@ _KNOWN_AT_ONCE = ("value", "events", "failures")
 def of_counts(asked: Asked, counted: Countable) -> Largest:
     """The groups that were asked for, of all events of a filter that the counts know."""
     group_by, end = asked.group_by, counted.end or now()
-    keys, bars = KEYS.get(group_by, {}), _Bars.of(counted, group_by, end)
-    axis, groups = None, dict[Any, Group]()
-    spans = dict[Any, list[int]]()
-    for value, bar, failures, first, last, begin, step, events in tally(
+    keys, bars = KEYS.get(group_by, {}), _Bars.of(asked, counted.start, end)
+    groups, spans = dict[Any, Group](), dict[Any, list[int]]()
+    for value, bar, failures, first, last, events in tally(
         counted,
         [COLUMNS[group_by], bars.column],
-        also=[_FAILURES, *map(_seconds, ("min(start)", "max(start)", bars.begin, bars.step))],
+        also=[_FAILURES, _seconds("min(start)"), _seconds("max(start)")],
         unit=bars.unit,
     ):
-        axis = axis or (Axis(_moment(begin), timedelta(seconds=step), end) if begin else None)
         key = keys.get(value, value)
         group = groups.setdefault(key, Group(key))
         group.events += events
         group.failures += failures
         span = spans.setdefault(value, [first, last])
         span[:] = min(span[0], first), max(span[1], last)
-        if bars.are_hours:
+        if bars.axis:
+            group.draw(bars.axis.bar(bar), bars.axis.bars, events, failures)
+        elif group_by == "day" and bars.unit == HOUR:
             group.draw((bar - value) // HOUR, 24, events, failures)
-        elif axis:
-            group.draw(axis.bar(bar), axis.bars, events, failures)
     total = Total(sum(group.events for group in groups.values()), True)
     if asked.order.removeprefix("-") in _KNOWN_AT_ONCE:
         groups = {group.value: group for group in asked.first(groups.values())}
     members = [
         (keys.get(value, value), value, *map(_moment, span)) for value, span in spans.items()
     ]
-    _look_closer(asked, counted, groups, [one for one in members if one[0] in groups])
+    members = [one for one in members if one[0] in groups]
+    _look_closer(asked, counted, groups, members, bars.unit)
     shown = asked.first(groups.values())
     if group_by == "day":
         shown = [replace(group, value=group.value.date()) for group in shown]
-    return Largest(shown, total, axis)
+    return Largest(shown, total, bars.axis)
 
 
 def _seconds(time: str) -> str:
@@ -71,48 +70,45 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _FAILURES = "coalesce(sum(count) FILTER (WHERE outcome = 'failure'), 0)::bigint"
 
-_BEGIN = "(SELECT min(start) FROM audit_dailycount)"
-
 
 class _Bars(NamedTuple):
-    """How the counts are put into bars, in SQL: of a filter without a begin, only the database
-    knows where they begin, and so how long they are."""
+    """How the counts are put into bars: by a column in SQL, made of units, along an axis.
+
+    Without an axis there are no bars, but for those of days, which may be the hours of each.
+    """
 
     column: str
-    begin: str
-    step: str
     unit: timedelta
-    are_hours: bool = False
+    axis: Axis | None
 
     @classmethod
-    def of(cls, counted: Countable, group_by: str, end: datetime) -> _Bars:
-        """Of days by the hour, if they are not too many; else by whole hours or days."""
-        length = end - counted.start if counted.start else None
-        if group_by == "day":
-            are_hours = length is not None and length <= DAYS_WITH_HOURS
-            column, unit = ("start", HOUR) if are_hours else (DAY_OF_START, DAY)
-            return cls(column, "NULL::timestamptz", "NULL::interval", unit, are_hours)
-        unit = HOUR if length is not None and length < HOURLY else DAY
-        begin, step = _BEGIN, _STEP.format(end=end.isoformat())
-        if counted.start:
-            whole = floor(counted.start, unit)
-            begin = f"'{whole.isoformat()}'::timestamptz"
-            steps = -(-(end - whole) // (BARS * unit))
-            step = f"'{max(1, steps) * unit.total_seconds()} s'::interval"
-        return cls(f"date_bin({step}, start, {begin})", begin, step, unit)
+    def of(cls, asked: Asked, start: datetime | None, end: datetime) -> _Bars:
+        """Of days by the hour, if they are not too many; else by whole hours, days or weeks."""
+        if asked.group_by == "day":
+            are_few = start is not None and end - start <= DAYS_WITH_HOURS
+            unit = HOUR if are_few else DAY
+            return cls(begin_of(unit, "start"), unit, None)
+        start = start or asked.begin
+        if start is None:
+            return cls("NULL::timestamptz", WEEK, None)
+        unit = HOUR if end - start < HOURLY else DAY if end - start < DAILY else WEEK
+        begin = floor(start, unit)
+        step = max(1, -(-(end - begin) // (BARS * unit))) * unit
+        column = f"date_bin('{step.total_seconds()} s', start, '{begin.isoformat()}')"
+        return cls(column, unit, Axis(begin, step, end))
 
-
-_STEP = f"""(SELECT make_interval(days => greatest(1, ceil(
-    extract(epoch FROM '{{end}}'::timestamptz - {_BEGIN}) / {BARS * 86_400})::int)))"""
 
 HOURLY = timedelta(days=10)
 """Up to which length of time bars are made of hours: more are too many to add up."""
+
+DAILY = BARS * WEEK
+"""Up to which they are made of days."""
 
 DAYS_WITH_HOURS = timedelta(days=31)
 """Up to which length of time days have bars for their hours."""
 
 
-# Which day it is the counts know; the very moment is found by an index in that day alone.
+# Which week, day or hour it is the counts know; the very moment is found by an index in that alone.
 _CLOSER = """
     WITH groups AS MATERIALIZED (
         SELECT * FROM unnest(%s::{type}[], %s::{type}[], %s::timestamptz[], %s::timestamptz[])
@@ -121,9 +117,9 @@ _CLOSER = """
         SELECT key, min(found.first) AS first, max(found.last) AS last FROM (
             SELECT key,
                 (SELECT min(occurred_at) FROM audit_auditevent WHERE {where}
-                 AND occurred_at >= first AND occurred_at < first + interval '1 day') AS first,
+                 AND occurred_at >= first AND occurred_at < first + {unit}) AS first,
                 (SELECT max(occurred_at) FROM audit_auditevent WHERE {where}
-                 AND occurred_at >= last AND occurred_at < last + interval '1 day') AS last
+                 AND occurred_at >= last AND occurred_at < last + {unit}) AS last
             FROM groups) AS found
         GROUP BY key
     ), users AS (
@@ -143,11 +139,13 @@ def _look_closer(
     counted: Countable,
     groups: dict[Any, Group],
     members: list[tuple[Any, ...]],
+    unit: timedelta,
     using: str = "default",
 ) -> None:
     """Find the moments of the groups' first and last events, and the users of the newest.
 
-    A member is a group's key, one of its values, and the days of that value's first and last event.
+    A member is a group's key, one of its values, and when the units of that value's first and last
+    event begin.
     """
     if not members:
         return
@@ -159,8 +157,9 @@ def _look_closer(
     query = _CLOSER.format(
         type="timestamptz" if is_day else "text",
         where=f"{_OF_DAY if is_day else f'{field} = value'} AND {where}",
+        unit=f"interval '{unit.total_seconds()} s'",
         newest=sql,
-        value=DAY_OF_START.replace("start", field) if is_day else field,
+        value=begin_of(DAY, field) if is_day else field,
     )
     with connections[using].cursor() as cursor:
         columns = map(list, zip(*members, strict=True))

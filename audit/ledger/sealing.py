@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
@@ -23,7 +23,7 @@ from audit.ledger import merkle, storage, tiles
 from audit.ledger.checkpoints import Checkpoint as Head
 from audit.ledger.notes import SigningKey
 from audit.ledger.tiles import Tile
-from audit.models import Checkpoint, DailyCount, HourlyCount
+from audit.models import Checkpoint, DailyCount, HourlyCount, WeeklyCount
 
 MOST_ROWS, MOST_EVENTS = 1_000, 100_000
 """How many pending rows, and about how many events, are sealed by one checkpoint."""
@@ -151,12 +151,22 @@ _COUNT = """
 
 
 def _add_counts(hours: Counts, using: str) -> None:
-    """Add to the hours, and the days, in which the events occurred."""
+    """Add to the hours, days and weeks in which the events occurred."""
     days: Counts = Counter()
+    weeks: Counts = Counter()
     for (hour, source, action), count in hours.items():
         days[hour[:10], source, action] += count
+    for (day, source, action), count in days.items():
+        weeks[_monday(day), source, action] += count
     _add(HourlyCount, hours, ":00Z", using)
     _add(DailyCount, days, "T00:00Z", using)
+    _add(WeeklyCount, weeks, "T00:00Z", using)
+
+
+def _monday(day: str) -> str:
+    """The first day of a day's week (ISO 8601)."""
+    at = date.fromisoformat(day)
+    return (at - timedelta(days=at.weekday())).isoformat()
 
 
 def _add(model: type[Model], counts: Counts, ending: str, using: str) -> None:

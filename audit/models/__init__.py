@@ -28,6 +28,7 @@ from audit.models.ledger import (
     Publication,
     Tile,
     Verification,
+    WeeklyCount,
 )
 from audit.models.review import (
     STATE,
@@ -48,5 +49,5 @@ __all__ = [
     "Heartbeat", "HourlyCount", "JobRun", "Leaf", "Log", "LogKey", "Mail", "Mark", "Pair",
     "Pending", "Pruning", "Publication", "Refusal", "RuleVersion", "SavedView", "Scope",
     "SearchText", "SecondSignature", "Severity", "SignOff", "Source", "Throttle", "Tile",
-    "Unpaired", "Verification", "default_scopes",
+    "Unpaired", "Verification", "WeeklyCount", "default_scopes",
 ]  # fmt: skip

@@ -166,7 +166,7 @@ class Pruning(models.Model):
 
 
 class Count(models.Model):
-    """How many sealed events of one source and action occurred in an hour or a day (UTC)."""
+    """How many sealed events of one source and action occurred in an hour, day or week (UTC)."""
 
     start = models.DateTimeField()
     source = models.CharField(max_length=64)
@@ -191,5 +191,11 @@ class HourlyCount(Count):
 
 class DailyCount(Count):
     """By the day in which it occurred, by the application's clock."""
+
+    pk = models.CompositePrimaryKey("start", "source", "action")
+
+
+class WeeklyCount(Count):
+    """By the week in which it occurred, from its Monday, by the application's clock."""
 
     pk = models.CompositePrimaryKey("start", "source", "action")

@@ -76,18 +76,20 @@ _HOURS = f"""
     FROM counted FULL JOIN audit_hourlycount USING (start, source, action)
     WHERE found IS DISTINCT FROM count
 """
-_DAYS = """
+_SUMS = """
     WITH counted AS (
-        SELECT date_trunc('day', start, 'UTC') AS start, source, action, sum(count) AS found
-        FROM audit_hourlycount GROUP BY 1, 2, 3)
+        SELECT date_trunc('{unit}', start, 'UTC') AS start, source, action, sum(count) AS found
+        FROM {of} GROUP BY 1, 2, 3)
     SELECT start::text, source, action, coalesce(found, 0), coalesce(count, 0)
-    FROM counted FULL JOIN audit_dailycount USING (start, source, action)
+    FROM counted FULL JOIN {table} USING (start, source, action)
     WHERE found IS DISTINCT FROM count
 """
+_DAYS = _SUMS.format(unit="day", of="audit_hourlycount", table="audit_dailycount")
+_WEEKS = _SUMS.format(unit="week", of="audit_dailycount", table="audit_weeklycount")
 
 
 def check_counts(pruned: int, using: str, faults: Faults) -> None:
-    """Name the hours and days whose counts are not those of the sealed events.
+    """Name the hours, days and weeks whose counts are not those of the sealed events.
 
     Of `pruned` events nobody knows any more in which hours they were: only their sum.
     """
@@ -99,8 +101,9 @@ def check_counts(pruned: int, using: str, faults: Faults) -> None:
     if lacking != pruned and len(faults.kept) == first:
         detail = f"the counts have {lacking} events more than there are; {pruned} were pruned"
         faults.add(Kind.COUNT_MISMATCH, detail)
-    for start, source, action, found, kept in _rows(using, _DAYS):
-        _name_count("day", start, source, action, found, kept, faults)
+    for unit, sums in (("day", _DAYS), ("week", _WEEKS)):
+        for start, source, action, found, kept in _rows(using, sums):
+            _name_count(unit, start, source, action, found, kept, faults)
 
 
 def _name_count(
