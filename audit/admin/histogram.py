@@ -13,7 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from audit.admin.links import events_url
-from audit.counts import DAY, HOUR, WEEK, floor
+from audit.counts import DAY, FEWEST, HOUR, WEEK, floor
 from audit.enums import Category, Outcome
 from audit.filters import BadFilter
 
@@ -219,12 +219,8 @@ def stack_of(query: QueryDict) -> str:
 
 
 def steps_for(start: datetime | None, end: datetime) -> list[timedelta]:
-    """What to count by: weeks, then days, then hours, but for those of which there will be bars of
-    less than one, as far as is known."""
-    if start is None:
-        return [WEEK, DAY, HOUR]
-    longest = (end - start) / BARS
-    return [unit for unit in (WEEK, DAY) if unit <= 2 * longest] + [HOUR]
+    """What to count by: weeks, days or hours, but for those of which there would be too few."""
+    return [unit for unit in (WEEK, DAY) if start is None or end - start >= FEWEST * unit] + [HOUR]
 
 
 def _scale(

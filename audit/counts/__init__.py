@@ -10,14 +10,14 @@ from audit.counts.days import by_day
 from audit.counts.grouping import ORDERS, TOP, Largest, check_grouping, name, usual_order
 from audit.counts.groups import GROUPS, summary
 from audit.counts.largest import top
-from audit.counts.series import Series, series
+from audit.counts.series import FEWEST, Series, series
 from audit.counts.tables import DAY, HOUR, WEEK, Range, floor
 from audit.counts.totals import COUNTED, Total, bounded, exact, total
 from audit.counts.trend import Axis, Group
 
 __all__ = [
-    "BARS", "COUNTED", "DAY", "GROUPS", "HOUR", "ORDERS", "TOP", "WEEK", "Activity", "Axis",
-    "Group", "Largest", "Range", "Series", "Total", "activity", "bounded", "by_day",
+    "BARS", "COUNTED", "DAY", "FEWEST", "GROUPS", "HOUR", "ORDERS", "TOP", "WEEK", "Activity",
+    "Axis", "Group", "Largest", "Range", "Series", "Total", "activity", "bounded", "by_day",
     "by_framework", "check_grouping", "exact", "floor", "name", "series", "summary", "top",
     "total", "usual_order",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ SERIES, SERIES_OF_CONTENT = 10_000, 1_000
 common word or context value each event has to be looked at, whether it has it."""
 
 
-FEWEST = 14
+FEWEST = 24
 """Over how many of its stretches events have to reach; else a series is made of shorter ones."""
 
 
