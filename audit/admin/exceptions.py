@@ -130,6 +130,7 @@ def new_page(request: HttpRequest, site: AdminSite) -> HttpResponse:
         "reviewers": reviewers(),
         "by": by,
         "open_findings": findings.open_findings()[:MOST_OFFERED],
+        "most_offered": MOST_OFFERED,
     }
     return render(request, site, "audit/new_exception.html", context, 409 if refused else 200)
 
