@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from ipaddress import ip_network
+from operator import itemgetter
 from typing import NamedTuple
 
 from audit.detection import judging
@@ -18,7 +20,7 @@ from audit.detection.memory import CLOCK, PAIRING, Memory, Place, State
 from audit.detection.raising import Raising, Setting
 from audit.detection.rules import RULES
 from audit.detection.rules.facts import KEYS, By, Fact
-from audit.detection.rules.kinds import Burst, Followed, Novel, Silent, Slow, Unpaired
+from audit.detection.rules.kinds import Burst, Followed, Silent, Unpaired
 from audit.detection.sources import Sources
 from audit.enums import ACTIONS
 from audit.matching import HALVES
@@ -37,13 +39,21 @@ def delivered() -> list[Setting]:
     return [Setting(rule, 1, rule.defaults) for rule in RULES]
 
 
+Judge = Callable[[Place, Fact], None]
+"""Judges an event beside what is remembered of a place."""
+
+Steps = list[tuple[Judge, Place]]
+"""By what an event is judged."""
+
+
 class Engine:
     """Judges facts, given in the log's order, with `see`, and time that passes with `pass_to`.
 
-    Before, it has to `remember` what `wanted` names, as far as there is such state; afterwards
-    `memory` says what it remembers then, and where that is new. `secret` keys the digests, so that
-    nobody finds out who a key is by trying all names. `size` is how many leaves were seen before.
-    `alerts` are those that were raised or grew.
+    A block of them takes its steps first: with `steps` it is found out what each fact is to be
+    judged by, which `judge` then does. In between, the engine has to `remember` what is `wanted`,
+    as far as there is such state; afterwards `memory` says what it remembers then, and where that
+    is new. `secret` keys the digests, so that nobody finds out who a key is by trying all names.
+    `size` is how many leaves were seen before. `alerts` are those that were raised or grew.
     """
 
     def __init__(
@@ -59,11 +69,10 @@ class Engine:
         self._sources = Sources(self.memory, self._raising)
         self._mac = hmac.new(secret, digestmod="sha256")
         self._digests: dict[str, str] = {}
-        self._ways: dict[tuple[str, str], _Way] = {}
-        self._by_action: dict[str, list[_Judge]] = {}
+        self._ways: dict[tuple[str, str], list[_Stop]] = {}
+        self._by_action: dict[str, list[_Stop]] = {}
         self._by_slot: dict[tuple[str, int], Setting] = {}
         self._unpaired: dict[bool, Setting] = {}
-        self._of_source: dict[type, Setting] = {}
         self._ahead: tuple[Setting, int] | None = None
         for setting in settings:
             self._place(setting)
@@ -78,17 +87,17 @@ class Engine:
         elif isinstance(watch, Burst) and not watch.actions:
             self._ahead = setting, 1000 * setting.parameters["seconds"]
         elif isinstance(watch, Burst):
-            for action in watch.actions:
-                self._by_action.setdefault(action, []).append(
-                    (setting, KEYS[watch.by], self._burst)
-                )
+            self._stop(setting, watch.actions, watch.by, partial(self._burst, setting, watch))
         elif isinstance(watch, Followed):
-            for action in watch.first | watch.then:
-                self._by_action.setdefault(action, []).append(
-                    (setting, KEYS[watch.by], self._followed)
-                )
+            actions = watch.first | watch.then
+            self._stop(setting, actions, watch.by, partial(self._followed, setting, watch))
         else:
-            self._of_source[type(watch)] = setting
+            self._sources.place(setting)
+
+    def _stop(self, setting: Setting, actions: Iterable[str], by: By, judge: Judge) -> None:
+        stop = *setting.slot, partial(self._key, KEYS[by]), judge
+        for action in actions:
+            self._by_action.setdefault(action, []).append(stop)
 
     def remember(self, states: Mapping[Place, State]) -> None:
         """Go on from this state."""
@@ -98,23 +107,43 @@ class Engine:
 
     # --- what is needed ------------------------------------------------------------------------
 
-    def wanted(self, facts: Iterable[Fact]) -> Iterator[Place]:
-        """The places whose state has to be there when these facts are seen, but for what is due."""
-        for fact in facts:
-            way = self._way(fact)
-            for setting, key_of, _ in way.judges:
-                if (key := self._key(key_of, fact)) is not None:
-                    yield *setting.slot, key
-            if way.half and (key := self._half(way.half, fact)) is not None:
-                yield *PAIRING, key
-        yield CLOCK
-        yield from self._of_operations({way.half.of for way in self._ways.values() if way.half})
+    def steps(self, fact: Fact) -> Steps:
+        """By what this event is judged: most by one thing, or by nothing."""
+        way = self._ways.get((fact.source, fact.action))
+        if way is None:
+            way = self._ways[fact.source, fact.action] = self._way(fact)
+        return [
+            (judge, (rule, version, key))
+            for rule, version, key_of, judge in way
+            if (key := key_of(fact)) is not None
+        ]
+
+    def _way(self, fact: Fact) -> list[_Stop]:
+        """All that an event of this source and action comes by."""
+        way = [*self._by_action.get(fact.action, [])]
+        if self._unpaired and fact.action in HALVES:
+            half = self._half_of(fact)
+            way.append((*PAIRING, partial(self._half_key, half), partial(self._pair, half)))
+        return way
+
+    def wanted(self, steps: Iterable[Steps]) -> set[Place]:
+        """The places whose state has to be there when these are taken, but for what is due."""
+        places = {place for each in steps for _, place in each}
+        places.add(CLOCK)
+        places.update(
+            self._of_operations(
+                (source, ACTIONS[action].operation)
+                for source, action in self._ways
+                if action in HALVES
+            )
+        )
+        slots = self._sources.slots()
+        if self._ahead:
+            slots.append(self._ahead[0].slot)
         for source in {source for source, _ in self._ways}:
-            key = self.digest(f"source {source}")
-            for setting in self._of_source.values():
-                yield *setting.slot, key
-            if self._ahead:
-                yield *self._ahead[0].slot, key
+            key = self._source_key(source)
+            places.update((*slot, key) for slot in slots)
+        return places
 
     def wanted_when_due(self, states: Iterable[State]) -> Iterator[Place]:
         """The places that are needed when these halves are looked at, which have waited long."""
@@ -132,32 +161,21 @@ class Engine:
 
     def see(self, fact: Fact) -> None:
         """Judge the next event of the log."""
-        self._raising.index = fact.leaf - 1
+        self.judge(fact, self.steps(fact))
+
+    def judge(self, fact: Fact, steps: Steps) -> None:
+        """Judge the next event of the log by its steps."""
         if self._hour is None or fact.recorded >= self._hour + HOUR:
+            self._raising.index = fact.leaf - 1
             self.pass_to(fact.recorded)
         self._raising.index = fact.leaf
-        way = self._way(fact)
-        for setting, key_of, judge in way.judges:
-            if (key := self._key(key_of, fact)) is not None:
-                judge(setting, key, fact)
-        if way.half and (key := self._half(way.half, fact)) is not None:
-            self._pair(way.half, key, fact)
+        for judge, place in steps:
+            judge(place, fact)
         if self._ahead and fact.at - fact.recorded > self._ahead[1]:
-            self._burst(self._ahead[0], self.digest(f"source {fact.source}"), fact)
-        for watch, setting, place in way.watches:
-            watch(setting, place, fact)
-
-    def _way(self, fact: Fact) -> _Way:
-        """What becomes of an event of this source and action; found out once, as it is needed for
-        each."""
-        way = self._ways.get((fact.source, fact.action))
-        if way is None:
-            way = self._ways[fact.source, fact.action] = _Way(
-                self._by_action.get(fact.action, []),
-                self._half_of(fact) if self._unpaired and fact.action in HALVES else None,
-                self._watches_of(fact.source),
-            )
-        return way
+            setting, _ = self._ahead
+            self._count(setting, (*setting.slot, self._source_key(fact.source)), fact)
+        if self._sources.is_news(fact):
+            self._sources.hear(self._source_key(fact.source), fact)
 
     def _key(self, key_of: Callable[[Fact], str | None], fact: Fact) -> str | None:
         value = key_of(fact)
@@ -166,8 +184,11 @@ class Engine:
         if key_of is _ADDRESS:
             return self.digest(f"address {_network(value)}")
         if key_of is _SOURCE:
-            return self.digest(f"source {value}")
+            return self._source_key(value)
         return self.digest(f"user {value}")
+
+    def _source_key(self, source: str) -> str:
+        return self.digest(f"source {source}")
 
     def digest(self, text: str) -> str:
         """What stands for a text in states and alerts: its HMAC-SHA-256, in hex."""
@@ -180,25 +201,23 @@ class Engine:
 
     # --- bursts and sequences ------------------------------------------------------------------
 
-    def _burst(self, setting: Setting, key: str, fact: Fact) -> None:
-        watch = setting.rule.watch
-        assert isinstance(watch, Burst)
+    def _burst(self, setting: Setting, watch: Burst, place: Place, fact: Fact) -> None:
         if watch.where and not watch.where(fact, setting.parameters):
             return
         if watch.of is None:
-            self._count(setting, key, fact)
+            self._count(setting, place, fact)
         elif value := self._key(KEYS[watch.of], fact):
-            self._count(setting, key, fact, value[:16])
+            self._count(setting, place, fact, value[:16])
 
-    def _count(self, setting: Setting, key: str, fact: Fact, value: str = "") -> None:
+    def _count(self, setting: Setting, place: Place, fact: Fact, value: str = "") -> None:
         """One more of a key: it joins the alert there is, is remembered, or is one too many.
 
         With `value` different ones are counted.
         """
         window = MINUTE * setting.parameters["minutes"]
         count = setting.parameters.get("count", 1)
-        state = self.memory.touch((*setting.slot, key), fact.recorded + window + LATENESS)
-        if self._raising.join(setting, key, state, fact, window):
+        state = self.memory.touch(place, fact.recorded + window + LATENESS)
+        if self._raising.join(setting, place[2], state, fact, window):
             return
         entries: list[Entry] = state.data.setdefault("e", [])
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
@@ -207,27 +226,24 @@ class Engine:
             judging.forget_value(entries, value)
         judging.remember(entries, entry, window=window, count=count)
         if hit := judging.burst(entries, entry, window=window, count=count):
-            self._raising.begin(setting, key, state, hit, fact.action)
+            self._raising.begin(setting, place[2], state, hit, fact.action)
             state.data.pop("e")
 
-    def _followed(self, setting: Setting, key: str, fact: Fact) -> None:
-        watch = setting.rule.watch
-        assert isinstance(watch, Followed)
+    def _followed(self, setting: Setting, watch: Followed, place: Place, fact: Fact) -> None:
         window = MINUTE * setting.parameters["minutes"]
         count = setting.parameters.get("count", 1)
         is_first = fact.action in watch.first
-        place = (*setting.slot, key)
         if not is_first and place not in self.memory.states:
             return
         state = self.memory.touch(place, fact.recorded + window + LATENESS)
-        if not is_first and self._raising.join(setting, key, state, fact, window):
+        if not is_first and self._raising.join(setting, place[2], state, fact, window):
             return
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
         entries: list[Entry] = state.data.setdefault("e" if is_first else "t", [])
         judging.remember(entries, entry, window=window, count=count)
         firsts, thens = state.data.get("e", []), state.data.get("t", [])
         if hit := judging.followed(firsts, thens, window=window, count=count):
-            self._raising.begin(setting, key, state, hit, fact.action)
+            self._raising.begin(setting, place[2], state, hit, fact.action)
             state.data.pop("e")
             state.data.pop("t")
 
@@ -238,7 +254,7 @@ class Engine:
         known = (*PAIRING, self.digest("operation {} {}".format(*of)))
         return _Half(of, HALVES[fact.action], known)
 
-    def _half(self, half: _Half, fact: Fact) -> str | None:
+    def _half_key(self, half: _Half, fact: Fact) -> str | None:
         """What an attempt and its outcome have in common; without a correlation id, a guess."""
         said = fact.correlation
         if not said:
@@ -249,12 +265,11 @@ class Engine:
         source, operation = half.of
         return self.digest(f"half {source} {operation} {said}")
 
-    def _pair(self, half: _Half, key: str, fact: Fact) -> None:
+    def _pair(self, half: _Half, place: Place, fact: Fact) -> None:
         if half.known not in self.memory.states:
             if not half.is_attempt:
                 return  # from a source that tells of no attempts
-            self.memory.touch(half.known, None)
-        place = (*PAIRING, key)
+            self.memory.touch(half.known)
         state = self.memory.touch(place)
         state.data["of"] = half.of
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
@@ -264,7 +279,7 @@ class Engine:
     def _await(self, place: Place, state: State) -> None:
         """Have the halves that wait looked at when the first of them has waited long enough."""
         if waiting := state.data.get("attempts") or state.data.get("outcomes"):
-            self.memory.set_due(place, state, min(entry[1] for entry in waiting) + GRACE)
+            self.memory.set_due(place, state, min(map(_recorded, waiting)) + GRACE)
         else:
             self.memory.forget(place)
 
@@ -279,20 +294,8 @@ class Engine:
             if setting := self._unpaired.get(is_attempt):
                 for at, _, index in over:
                     fact = Fact(index, at, hour, operation, source)
-                    self._count(setting, key, fact)
+                    self._count(setting, (*setting.slot, key), fact)
         self._await(place, state)
-
-    # --- sources -------------------------------------------------------------------------------
-
-    def _watches_of(self, source: str) -> list[_Watch]:
-        key = self.digest(f"source {source}")
-        judges = self._sources
-        kinds = ((Novel, judges.meet), (Silent, judges.listen), (Slow, judges.clock_in))
-        return [
-            (watch, setting, (*setting.slot, key))
-            for kind, watch in kinds
-            if (setting := self._of_source.get(kind))
-        ]
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -327,8 +330,11 @@ class Engine:
             self.memory.changed.add(CLOCK)
 
 
-_Watch = tuple[Callable[[Setting, Place, Fact], None], Setting, Place]
-_Judge = tuple[Setting, Callable[[Fact], str | None], Callable[[Setting, str, Fact], None]]
+_Stop = tuple[str, int, Callable[[Fact], str | None], Judge]
+"""What an event comes by: rule and version, what is the key there, and who judges."""
+
+_recorded = itemgetter(1)
+"""When the event of an entry was recorded."""
 
 
 class _Half(NamedTuple):
@@ -338,14 +344,6 @@ class _Half(NamedTuple):
     of: tuple[str, str]
     is_attempt: bool
     known: Place
-
-
-class _Way(NamedTuple):
-    """All that an event of a source and action is looked at by."""
-
-    judges: list[_Judge]
-    half: _Half | None
-    watches: list[_Watch]
 
 
 def _network(address: str) -> str:

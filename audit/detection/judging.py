@@ -29,8 +29,7 @@ Entry = list[Any]
 def remember(entries: list[Entry], entry: Entry, *, window: int, count: int) -> None:
     """Put the entry among the others, in the order of their time, and forget what is over."""
     oldest = entry[1] - window - LATENESS
-    if any(other[1] < oldest for other in entries):
-        entries[:] = [other for other in entries if other[1] >= oldest]
+    entries[:] = [other for other in entries if other[1] >= oldest]
     insort(entries, entry)
     if len(entries) > MOST * count:
         entries.remove(min(entries, key=lambda other: other[2]))

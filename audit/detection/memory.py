@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from audit.detection.judging import HOUR
+
 CLOCK = ("clock", 0, "log")
 PAIRING = ("pairing", 0)
 """The state of the log's own time, and where halves wait; neither is a rule's."""
@@ -41,14 +43,14 @@ class Memory:
     def touch(self, place: Place, due: int | None = None) -> State:
         """The state of a place, made where there is none, which is going to change.
 
-        It is not due before `due`.
+        It is not due before `due`, put off to a whole hour: so most changes leave that as it is.
         """
         state = self.states.get(place)
         if state is None:
             state = self.states[place] = State({})
         self.changed.add(place)
         if due is not None and (state.due is None or state.due < due):
-            self.set_due(place, state, due)
+            self.set_due(place, state, due + -due % HOUR)
         return state
 
     def set_due(self, place: Place, state: State, due: int | None) -> None:

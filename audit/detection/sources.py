@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from audit.detection import judging
 from audit.detection.judging import DAY, MINUTE, Entry
 from audit.detection.memory import Memory, Place, State
 from audit.detection.raising import LONGEST, Raising, Setting
 from audit.detection.rules.facts import Fact
+from audit.detection.rules.kinds import Novel, Silent, Slow
 from audit.enums import ACTIONS
+
+_NEVER = (-1, 0)
 
 DAYS_OF_PAUSES = 28
 """Of how many days a source's longest pauses are remembered."""
 
 
 class Sources:
-    """Judges sources; called for every event, and so has to be quick."""
+    """Judges sources. Every event tells of its source, but few tell what others did not."""
 
     def __init__(self, memory: Memory, raising: Raising) -> None:
         self._memory = memory
         self._raising = raising
+        self._watches: list[tuple[Callable[[Setting, Place, Fact], None], Setting]] = []
+        self._arrivals: dict[str, tuple[int, int]] = {}
+        self._met: set[tuple[str, str]] = set()
 
-    def meet(self, setting: Setting, place: Place, fact: Fact) -> None:
+    def place(self, setting: Setting) -> None:
+        """Put a rule where it hears of sources."""
+        kinds = {Novel: self._meet, Silent: self._listen, Slow: self._clock_in}
+        self._watches.append((kinds[type(setting.rule.watch)], setting))
+
+    def slots(self) -> list[tuple[str, int]]:
+        """Where what is remembered of sources stands, under the key of each."""
+        return [setting.slot for _, setting in self._watches]
+
+    def is_news(self, fact: Fact) -> bool:
+        """Whether the event may tell something new of its source.
+
+        It does not where the one before it arrived at the same moment, and was not later, and one
+        of its action has been heard of.
+        """
+        delay = fact.recorded - fact.at
+        recorded, least = self._arrivals.get(fact.source, _NEVER)
+        if fact.recorded == recorded and delay >= least and (fact.source, fact.action) in self._met:
+            return False
+        self._arrivals[fact.source] = fact.recorded, delay
+        self._met.add((fact.source, fact.action))
+        return True
+
+    def hear(self, key: str, fact: Fact) -> None:
+        """Learn what the event tells of the source of this key, and judge it."""
+        for watch, setting in self._watches:
+            watch(setting, (*setting.slot, key), fact)
+
+    def _meet(self, setting: Setting, place: Place, fact: Fact) -> None:
         """Learn what a source does, and have something said where it is new for one that has
         settled: what is new for one that is still being learnt is learnt."""
         operation = ACTIONS[fact.action].operation if fact.action in ACTIONS else fact.action
@@ -40,7 +76,7 @@ class Sources:
             entry: Entry = [fact.at, fact.recorded, fact.leaf]
             self._raising.begin(setting, place[2], self._memory.states[place], [entry], fact.action)
 
-    def listen(self, setting: Setting, place: Place, fact: Fact) -> None:
+    def _listen(self, setting: Setting, place: Place, fact: Fact) -> None:
         """Learn how long a source pauses, and until when it may do so now."""
         state = self._memory.states.get(place)
         recorded = fact.recorded
@@ -69,7 +105,7 @@ class Sources:
         self._raising.begin(setting, place[2], state, [last], "")
         self._memory.set_due(place, state, None)
 
-    def clock_in(self, setting: Setting, place: Place, fact: Fact) -> None:
+    def _clock_in(self, setting: Setting, place: Place, fact: Fact) -> None:
         """Note how late an arrival is at least: what comes at one moment is one arrival."""
         delay = fact.recorded - fact.at
         state = self._memory.states.get(place)

@@ -108,10 +108,8 @@ def _occurred(rule: Rule, since: datetime, at: datetime, using: str) -> Blocks:
         found = AuditEvent.objects.using(using).filter(
             action__in=actions_of(rule), occurred_at__gte=since, occurred_at__lt=until
         )
-        ids = list(found.values_list("id", flat=True))
-        rows = Leaf.objects.using(using).filter(event_id__in=ids)
-        leaves = dict(rows.values_list("event_id", "index"))
-        yield until, detecting.facts(leaves, using=using)
+        ids = found.values_list("id", flat=True)
+        yield until, detecting.load_events(ids, using=using)
         since = until
 
 

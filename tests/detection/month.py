@@ -117,12 +117,12 @@ def fact(index: int, row: Row) -> Fact:
         _ms(row.recorded_at),
         event["action"],
         row.source,
+        event.get("correlation_id"),
         event.get("user_id"),
         event.get("subject_id"),
         event.get("ip_address"),
         event.get("resource_type"),
         event.get("resource_id"),
-        event.get("correlation_id"),
         context,
     )
 

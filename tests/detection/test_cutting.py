@@ -36,10 +36,11 @@ def piece(block: list[Fact], kept: Kept, alerts: dict[Any, Any]) -> None:
     last = max(fact.recorded for fact in block)
     due = {place for place, (_, due) in kept.items() if due is not None and due <= last}
     states = {place: read(kept[place]) for place in due}
-    wanted = {*engine.wanted(block), *engine.wanted_when_due(states.values())}
+    steps = [engine.steps(fact) for fact in block]
+    wanted = engine.wanted(steps).union(engine.wanted_when_due(states.values()))
     engine.remember({place: read(kept[place]) for place in (due | wanted) & kept.keys()})
-    for fact in block:
-        engine.see(fact)
+    for fact, taken in zip(block, steps, strict=True):
+        engine.judge(fact, taken)
     for place in engine.memory.changed:
         kept.pop(place, None)
         if place in engine.memory.states:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 class Fact(NamedTuple):
     """An event as the rules see it. Times are whole milliseconds since 1970, UTC.
 
-    `leaf` is its index in the log.
-    `said` are the few keys of its context that a rule looks at, personal ones included.
+    `leaf` is its index in the log. `said` are the few keys of its context that a rule looks at,
+    personal ones included. Of most events no rule asks more than the first six.
     """
 
     leaf: int
@@ -19,12 +19,12 @@ class Fact(NamedTuple):
     recorded: int
     action: str
     source: str
+    correlation: str | None = None
     user: str | None = None
     subject: str | None = None
     address: str | None = None
     resource_type: str | None = None
     resource: str | None = None
-    correlation: str | None = None
     said: Mapping[str, Any] = {}
 
 
