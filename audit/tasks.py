@@ -6,6 +6,7 @@ back, a key may be put in its place. Nothing of it is lost, as all of its work w
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -95,6 +96,15 @@ def publish_newest() -> None:
     checkpoint = storage.head(USING)
     if checkpoint is not None:
         publishing.publish_everywhere(checkpoint, using=USING)
+
+
+def collect_rarely() -> None:
+    """For the worker's process: what is loaded now stays, and what it does leaves few cycles.
+
+    To look for some as often as Python does by itself is a sixth of detection's work.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 # --- the threads -------------------------------------------------------------------------------

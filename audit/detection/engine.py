@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from audit.detection import judging
 from audit.detection.judging import HOUR, LATENESS, MINUTE, Entry
-from audit.detection.memory import CLOCK, PAIRING, Memory, Place, State
+from audit.detection.memory import CLOCK, PAIRING, Judge, Memory, Place, State, Steps
 from audit.detection.raising import Raising, Setting
 from audit.detection.rules import RULES
 from audit.detection.rules.facts import KEYS, By, Fact
@@ -39,13 +39,6 @@ def delivered() -> list[Setting]:
     return [Setting(rule, 1, rule.defaults) for rule in RULES]
 
 
-Judge = Callable[[Place, Fact], None]
-"""Judges an event beside what is remembered of a place."""
-
-Steps = list[tuple[Judge, Place]]
-"""By what an event is judged."""
-
-
 class Engine:
     """Judges facts, given in the log's order, with `see`, and time that passes with `pass_to`.
 
@@ -66,7 +59,7 @@ class Engine:
         self.memory = Memory()
         self._raising = Raising(size - 1)
         self.alerts = self._raising.alerts
-        self._sources = Sources(self.memory, self._raising)
+        self._sources = Sources(self.memory, self._raising, self.digest)
         self._mac = hmac.new(secret, digestmod="sha256")
         self._digests: dict[str, str] = {}
         self._ways: dict[tuple[str, str], list[_Stop]] = {}
@@ -109,10 +102,12 @@ class Engine:
 
     def steps(self, fact: Fact) -> Steps:
         """By what this event is judged: most by one thing, or by nothing."""
+        steps: Steps = []
         way = self._ways.get((fact.source, fact.action))
         if way is None:
             way = self._ways[fact.source, fact.action] = self._way(fact)
-        return [
+            steps = self._sources.meeting(fact.source)
+        return steps + [
             (judge, (rule, version, key))
             for rule, version, key_of, judge in way
             if (key := key_of(fact)) is not None
@@ -137,12 +132,10 @@ class Engine:
                 if action in HALVES
             )
         )
-        slots = self._sources.slots()
-        if self._ahead:
-            slots.append(self._ahead[0].slot)
         for source in {source for source, _ in self._ways}:
-            key = self._source_key(source)
-            places.update((*slot, key) for slot in slots)
+            places.update(self._sources.places(source))
+            if self._ahead:
+                places.add((*self._ahead[0].slot, self._sources.key(source)))
         return places
 
     def wanted_when_due(self, states: Iterable[State]) -> Iterator[Place]:
@@ -173,9 +166,8 @@ class Engine:
             judge(place, fact)
         if self._ahead and fact.at - fact.recorded > self._ahead[1]:
             setting, _ = self._ahead
-            self._count(setting, (*setting.slot, self._source_key(fact.source)), fact)
-        if self._sources.is_news(fact):
-            self._sources.hear(self._source_key(fact.source), fact)
+            self._count(setting, (*setting.slot, self._sources.key(fact.source)), fact)
+        self._sources.hear(fact)
 
     def _key(self, key_of: Callable[[Fact], str | None], fact: Fact) -> str | None:
         value = key_of(fact)
@@ -184,11 +176,8 @@ class Engine:
         if key_of is _ADDRESS:
             return self.digest(f"address {_network(value)}")
         if key_of is _SOURCE:
-            return self._source_key(value)
+            return self._sources.key(value)
         return self.digest(f"user {value}")
-
-    def _source_key(self, source: str) -> str:
-        return self.digest(f"source {source}")
 
     def digest(self, text: str) -> str:
         """What stands for a text in states and alerts: its HMAC-SHA-256, in hex."""

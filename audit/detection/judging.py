@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -85,7 +86,7 @@ def constant_delay(
 
 def longest_pause(pauses: Sequence[Sequence[int]]) -> int:
     """The longest of each day's longest pauses; [day, pause]."""
-    return max((pause for _, pause in pauses), default=0)
+    return max(map(itemgetter(1), pauses), default=0)
 
 
 def pair_up(waiting: dict[str, list[Entry]], entry: Entry, *, is_attempt: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audit.detection.judging import HOUR
+from audit.detection.rules.facts import Fact
 
 CLOCK = ("clock", 0, "log")
 PAIRING = ("pairing", 0)
@@ -15,6 +16,12 @@ PAIRING = ("pairing", 0)
 
 Place = tuple[str, int, str]
 """Of what a state is: rule, version and key."""
+
+Judge = Callable[[Place, Fact], None]
+"""Judges an event beside what is remembered of a place."""
+
+Steps = list[tuple[Judge, Place]]
+"""By what an event is judged."""
 
 
 @dataclass(slots=True)

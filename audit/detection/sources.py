@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from audit.detection import judging
 from audit.detection.judging import DAY, MINUTE, Entry
-from audit.detection.memory import Memory, Place, State
+from audit.detection.memory import Memory, Place, State, Steps
 from audit.detection.raising import LONGEST, Raising, Setting
 from audit.detection.rules.facts import Fact
 from audit.detection.rules.kinds import Novel, Silent, Slow
 from audit.enums import ACTIONS
-
-_NEVER = (-1, 0)
 
 DAYS_OF_PAUSES = 28
 """Of how many days a source's longest pauses are remembered."""
@@ -21,40 +21,52 @@ DAYS_OF_PAUSES = 28
 class Sources:
     """Judges sources. Every event tells of its source, but few tell what others did not."""
 
-    def __init__(self, memory: Memory, raising: Raising) -> None:
+    def __init__(self, memory: Memory, raising: Raising, digest: Callable[[str], str]) -> None:
         self._memory = memory
         self._raising = raising
-        self._watches: list[tuple[Callable[[Setting, Place, Fact], None], Setting]] = []
-        self._arrivals: dict[str, tuple[int, int]] = {}
-        self._met: set[tuple[str, str]] = set()
+        self._digest = digest
+        self._settings: dict[type, Setting] = {}
+        self._heard: dict[str, _Heard] = {}
 
     def place(self, setting: Setting) -> None:
         """Put a rule where it hears of sources."""
-        kinds = {Novel: self._meet, Silent: self._listen, Slow: self._clock_in}
-        self._watches.append((kinds[type(setting.rule.watch)], setting))
+        self._settings[type(setting.rule.watch)] = setting
 
-    def slots(self) -> list[tuple[str, int]]:
-        """Where what is remembered of sources stands, under the key of each."""
-        return [setting.slot for _, setting in self._watches]
+    def places(self, source: str) -> list[Place]:
+        """Where what is remembered of a source stands."""
+        key = self.key(source)
+        return [(*setting.slot, key) for setting in self._settings.values()]
 
-    def is_news(self, fact: Fact) -> bool:
-        """Whether the event may tell something new of its source.
+    def key(self, source: str) -> str:
+        """What stands for a source in states and alerts."""
+        return self._digest(f"source {source}")
 
-        It does not where the one before it arrived at the same moment, and was not later, and one
-        of its action has been heard of.
+    def meeting(self, source: str) -> Steps:
+        """By what the first event of a source and action is judged: the others do nothing new."""
+        return self._steps(source, (Novel, self._meet))
+
+    def hear(self, fact: Fact) -> None:
+        """Learn from an event when its source writes, and how late that arrives.
+
+        One that arrives with the one before, and is as late or later, tells nothing more.
         """
+        heard = self._heard.get(fact.source)
+        if heard is None:
+            steps = self._steps(fact.source, (Silent, self._listen), (Slow, self._clock_in))
+            heard = self._heard[fact.source] = _Heard(steps)
         delay = fact.recorded - fact.at
-        recorded, least = self._arrivals.get(fact.source, _NEVER)
-        if fact.recorded == recorded and delay >= least and (fact.source, fact.action) in self._met:
-            return False
-        self._arrivals[fact.source] = fact.recorded, delay
-        self._met.add((fact.source, fact.action))
-        return True
+        if fact.recorded == heard.recorded and delay >= heard.delay:
+            return
+        heard.recorded, heard.delay = fact.recorded, delay
+        for judge, place in heard.steps:
+            judge(place, fact)
 
-    def hear(self, key: str, fact: Fact) -> None:
-        """Learn what the event tells of the source of this key, and judge it."""
-        for watch, setting in self._watches:
-            watch(setting, (*setting.slot, key), fact)
+    def _steps(self, source: str, *kinds: _Kind) -> Steps:
+        return [
+            (partial(judge, setting), (*setting.slot, self.key(source)))
+            for kind, judge in kinds
+            if (setting := self._settings.get(kind))
+        ]
 
     def _meet(self, setting: Setting, place: Place, fact: Fact) -> None:
         """Learn what a source does, and have something said where it is new for one that has
@@ -137,3 +149,16 @@ def _allowed(setting: Setting, pauses: list[list[int]]) -> int:
     """How long a source with these longest pauses may write nothing."""
     given = setting.parameters
     return max(given["minutes"] * MINUTE, given["times"] * judging.longest_pause(pauses))
+
+
+_Kind = tuple[type, Callable[[Setting, Place, Fact], None]]
+"""What a rule watches, and who judges it."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What an event of a source is judged by, and when the last one arrived, how late."""
+
+    steps: Steps
+    recorded: int = -1
+    delay: int = 0

@@ -26,6 +26,7 @@ class Command(BaseCommand):
             _record(PortalAction.PORTAL_LOG_STARTED)
         except (DatabaseError, ImproperlyConfigured) as error:
             raise CommandError(" ".join(str(error).split())) from error
+        tasks.collect_rarely()
         threads = tasks.start(stop)
         while not stop.wait(60):
             pass
