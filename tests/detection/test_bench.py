@@ -25,6 +25,5 @@ def test_a_log_is_judged_from_its_start_again_and_new_events_after_it(monkeypatc
     assert bench.judge_log() == size
     assert alerts().keys() == before.keys()
     ingested, judged = bench._round(bench.new_batches(), at_once=2)
-    assert ingested > 0
-    assert judged > 0
+    assert min(*ingested, *judged) > 0
     assert Follower.objects.get(name="detector").position == size + 200
