@@ -79,24 +79,24 @@ def test_nothing_and_a_single_hour_make_no_drawing():
 
 
 @pytest.mark.django_db(databases=["default", "owner"])
-@pytest.mark.parametrize("within", ["", "&occurred_after=2026-01-05T08:30:00.5"])
 @pytest.mark.parametrize(
     "apart", ["2026-01-05T22", "2026-01-09T22", "2026-02-09T22", "2026-07-09T22"]
 )
-def test_each_bar_opens_exactly_its_events(apart, within, as_user, auditor, store):
+def test_each_bar_opens_exactly_its_events(apart, as_user, auditor, store):
     times = ["2026-01-05T08:00:00Z", "2026-01-05T08:59:59.999999Z", "2026-01-05T09:00:00Z"]
     times += [f"{apart}:00:00Z", f"{apart}:30:00Z"]
     store(*({"occurred_at": time} for time in times))
     client = as_user(auditor)
-    within += f"&occurred_before={apart}:15:00.25" if within else ""
-    answer = client.get(f"{LIST}?source=payments&columns=user&at=2026-08-01{within}")
-    bars = answer.context["histogram"].bars
-    assert sum(bar.total for bar in bars) == (3 if within else 5)
-    for bar in bars:
-        opened = client.get(bar.url).context
-        assert opened["total"] == bar.total
-        assert ("columns", "user") in opened["kept"]
-        assert not opened["at"]
+    within = f"&occurred_after=2026-01-05T08:30:00.5&occurred_before={apart}:15:00.25"
+    for ends, total in (("", 5), (within, 3)):
+        answer = client.get(f"{LIST}?source=payments&columns=user&at=2026-08-01{ends}")
+        bars = answer.context["histogram"].bars
+        assert sum(bar.total for bar in bars) == total
+        for bar in bars:
+            opened = client.get(bar.url).context
+            assert opened["total"] == bar.total
+            assert ("columns", "user") in opened["kept"]
+            assert not opened["at"]
 
 
 def test_long_ranges_are_drawn_by_weeks_or_days_and_short_ones_by_hours():
