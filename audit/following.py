@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from audit.ledger import storage
 from audit.models import AuditEvent, Follower, Leaf
@@ -26,19 +26,40 @@ def follow(name: str, work: Work, *, most: int = MOST, using: str = "worker") ->
 
     0 where there are none, and while another worker has this follower's place.
     """
-    Follower.objects.using(using).bulk_create([Follower(name=name)], ignore_conflicts=True)
-    with transaction.atomic(using=using):
-        free = Follower.objects.using(using).select_for_update(skip_locked=True)
-        follower = free.filter(name=name).first()
-        if follower is None:
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        place = _take(name, using)
+        if place is None:
             return 0
-        begin = follower.position
-        leaves = range(begin, min(size(using), begin + most))
+        begin, end = place
+        leaves = range(begin, min(end, begin + most))
         if leaves:
             work(leaves)
-            follower.position = leaves.stop
-            follower.save(using=using)
+            cursor.execute(_MOVE, [leaves.stop, name])
         return len(leaves)
+
+
+# In SQL, because each of Django's queries takes as long to make as a dozen events to judge.
+_TAKE = """
+    SELECT position, coalesce((SELECT max(size) FROM audit_checkpoint), 0)
+    FROM audit_follower WHERE name = %s FOR UPDATE SKIP LOCKED
+"""
+_BEGIN = "INSERT INTO audit_follower (name, position) VALUES (%s, 0) ON CONFLICT DO NOTHING"
+_MOVE = "UPDATE audit_follower SET position = %s WHERE name = %s"
+
+
+def _take(name: str, using: str) -> tuple[int, int] | None:
+    """A follower's place, which is then its own until the transaction ends, and the log's size.
+
+    None while another worker has the place.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute(_TAKE, [name])
+        place = cursor.fetchone()
+        if place is None:
+            cursor.execute(_BEGIN, [name])
+            cursor.execute(_TAKE, [name])
+            place = cursor.fetchone()
+        return place
 
 
 def behind(name: str, *, using: str = "default") -> int:

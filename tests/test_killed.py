@@ -111,7 +111,8 @@ def spooled(rows: list[Row]) -> list[Row]:
 
 def place() -> int:
     """How far detection is in the log."""
-    return Follower.objects.get(name=detecting.FOLLOWER).position
+    position = Follower.objects.filter(name=detecting.FOLLOWER).values_list("position", flat=True)
+    return position.first() or 0
 
 
 def found() -> tuple[Any, ...]:

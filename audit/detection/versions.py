@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+import orjson
 from django.db import connections, transaction
 
 from audit import following
@@ -21,6 +22,11 @@ from audit.models import RuleVersion
 from audit.recorder import audit
 
 _LOCK = "SELECT pg_advisory_xact_lock{}(hashtext('audit detection rules'))"
+
+_IN_FORCE = """
+    SELECT rule, version, parameters::text, is_on, from_index FROM audit_ruleversion
+    WHERE from_index < %s ORDER BY version
+"""
 
 DELIVERED_BY = "portal"
 DELIVERED = "As delivered."
@@ -77,19 +83,16 @@ def in_force(leaves: range, using: str) -> Iterator[tuple[range, list[Setting]]]
 
     Where there are no leaves, those that would be on for the next.
     """
-    rows = list(
-        RuleVersion.objects.using(using)
-        .filter(from_index__lt=max(leaves.stop, leaves.start + 1))
-        .order_by("version")
-        .values_list("rule", "version", "parameters", "is_on", "from_index")
-    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(_IN_FORCE, [max(leaves.stop, leaves.start + 1)])
+        rows = cursor.fetchall()
     cuts = sorted({*leaves[:1], *(row[-1] for row in rows if row[-1] in leaves)}) or [leaves.start]
     for start, stop in pairwise([*cuts, leaves.stop]):
         found = {rule: row for rule, *row, begin in rows if begin <= start}
         yield (
             range(start, stop),
             [
-                Setting(each, version, each.defaults | parameters)
+                Setting(each, version, each.defaults | orjson.loads(parameters))
                 for each in RULES
                 if each.slug in found
                 for version, parameters, is_on in [found[each.slug]]
