@@ -42,9 +42,6 @@ it is so long that about `BATCH` of all applications come together: each call ha
 DELAY = timedelta(seconds=1)
 """How long its batch is under way."""
 
-PULSE = 1.0
-"""Seconds after which `store` says at the latest how far it is."""
-
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -64,7 +61,7 @@ def is_seeded() -> bool:
 
 
 def store(count: int, *, end: datetime) -> Generator[int, None, None]:
-    """Make up and store `count` events that end at `end`; how many there are by now, repeatedly.
+    """Make up and store `count` events that end at `end`; how many there are after each slice.
 
     They are the same each time but for ids and salts. Where this is closed before its end, what
     was stored stays. Raises what a process raised, and `BrokenProcessPool` where one was killed.
@@ -76,7 +73,7 @@ def store(count: int, *, end: datetime) -> Generator[int, None, None]:
         filling = {pool.submit(fill, piece) for piece in cut(count, end)}
         try:
             while filling:
-                filled, filling = wait(filling, PULSE, FIRST_COMPLETED)
+                filled, filling = wait(filling, return_when=FIRST_COMPLETED)
                 stored += sum(one.result() for one in filled)
                 yield stored
         except BaseException:  # also where the caller has had enough, or Ctrl-C was pressed

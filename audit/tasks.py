@@ -76,6 +76,8 @@ def signing_key() -> SigningKey:
 def seal_pending() -> Checkpoint | None:
     """Seal all that is pending now; the newest checkpoint made, None where nothing was pending.
 
+    What comes meanwhile is left to the next call: a checkpoint has its price, however small it is.
+
     Raises `sealing.Busy`, `publishing.Contradiction` or `ImproperlyConfigured`.
     """
     signer = signing_key()
@@ -85,9 +87,11 @@ def seal_pending() -> Checkpoint | None:
         require_current(signer, USING)
 
     newest = None
-    while (checkpoint := sealing.seal(signer, check, using=USING)) is not None:
-        publishing.remember(settings.LEDGER_MEMORY_DIR, checkpoint.note)
-        newest = checkpoint
+    while (sealed := sealing.seal(signer, check, using=USING)) is not None:
+        newest = sealed.checkpoint
+        publishing.remember(settings.LEDGER_MEMORY_DIR, newest.note)
+        if sealed.is_all:
+            break
     return newest
 
 

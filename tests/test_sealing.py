@@ -134,6 +134,27 @@ def test_nothing_pending_makes_no_checkpoint(own_database):
     assert Checkpoint.objects.count() == 1
 
 
+def test_sealing_ends_though_events_keep_coming(own_database, monkeypatch):
+    remember = publishing.remember
+
+    def remember_while_one_comes(place: Path, note: str) -> None:
+        written(1)
+        remember(place, note)
+
+    monkeypatch.setattr(sealing, "MOST_ROWS", 2)
+    monkeypatch.setattr(publishing, "remember", remember_while_one_comes)
+    for _ in range(5):
+        written(1)
+    # Two of five, of four, of three, of two; then the one that is left, which is all.
+    newest = tasks.seal_pending()
+    assert newest is not None
+    assert newest.size + Pending.objects.using("owner").count() == AuditEvent.objects.count()
+    assert Pending.objects.using("owner").count() == 1
+    monkeypatch.undo()
+    seal()
+    assert_sealed_once()
+
+
 def test_a_heap_is_sealed_in_bounded_steps(own_database, monkeypatch):
     monkeypatch.setattr(sealing, "MOST_EVENTS", 250)
     for _ in range(10):

@@ -39,6 +39,13 @@ class Busy(Exception):
     """Another sealer is at work."""
 
 
+class Sealed(NamedTuple):
+    """A new checkpoint, and whether it took all that could be seen to be pending."""
+
+    checkpoint: Checkpoint
+    is_all: bool
+
+
 class _Taken(NamedTuple):
     """Pending rows in one string: 32 bytes a leaf."""
 
@@ -46,8 +53,16 @@ class _Taken(NamedTuple):
     leaves: bytes
     counts: Counts
 
+    @property
+    def total(self) -> int:
+        return len(self.leaves) // merkle.HASH_BYTES
 
-def seal(signer: SigningKey, check: Check, *, using: str = "worker") -> Checkpoint | None:
+    @property
+    def is_all(self) -> bool:
+        return len(self.rows) < MOST_ROWS and self.total < MOST_EVENTS
+
+
+def seal(signer: SigningKey, check: Check, *, using: str = "worker") -> Sealed | None:
     """Seal what is pending, up to `MOST_EVENTS`; the new checkpoint, or None if nothing was.
 
     `check` is called with the newest checkpoint before anything is signed, and may raise. Raises
@@ -64,7 +79,7 @@ def seal(signer: SigningKey, check: Check, *, using: str = "worker") -> Checkpoi
         _write_leaves(size, taken.rows, using)
         written = _write_tiles(size, taken.leaves, using)
         _add_counts(taken.counts, using)
-        return _sign(signer, size + len(taken.leaves) // merkle.HASH_BYTES, written, using)
+        return Sealed(_sign(signer, size + taken.total, written, using), taken.is_all)
 
 
 def _lock(using: str) -> None:
