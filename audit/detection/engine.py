@@ -262,12 +262,12 @@ class Engine:
         state = self.memory.touch(place)
         state.data["of"] = half.of
         entry: Entry = [fact.at, fact.recorded, fact.leaf]
-        judging.pair_up(state.data, entry, is_attempt=half.is_attempt)
-        self._await(place, state)
+        waiting = judging.pair_up(state.data, entry, is_attempt=half.is_attempt)
+        self._await(place, state, waiting)
 
-    def _await(self, place: Place, state: State) -> None:
+    def _await(self, place: Place, state: State, waiting: list[Entry]) -> None:
         """Have the halves that wait looked at when the first of them has waited long enough."""
-        if waiting := state.data.get("attempts") or state.data.get("outcomes"):
+        if waiting:
             self.memory.set_due(place, state, min(map(_recorded, waiting)) + GRACE)
         else:
             self.memory.forget(place)
@@ -284,7 +284,7 @@ class Engine:
                 for at, _, index in over:
                     fact = Fact(index, at, hour, operation, source)
                     self._count(setting, (*setting.slot, key), fact)
-        self._await(place, state)
+        self._await(place, state, state.data["attempts"] or state.data["outcomes"])
 
     # --- time ----------------------------------------------------------------------------------
 

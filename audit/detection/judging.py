@@ -89,15 +89,17 @@ def longest_pause(pauses: Sequence[Sequence[int]]) -> int:
     return max(map(itemgetter(1), pauses), default=0)
 
 
-def pair_up(waiting: dict[str, list[Entry]], entry: Entry, *, is_attempt: bool) -> None:
+def pair_up(waiting: dict[str, list[Entry]], entry: Entry, *, is_attempt: bool) -> list[Entry]:
     """Have an attempt and an outcome take each other away, the latest first; else it waits.
 
-    The latest first, so that what begins and ends in one block leaves no trace of itself.
+    The latest first, so that what begins and ends in one block leaves no trace of itself. What
+    waits then, which is never of both kinds.
     """
     mine, others = ("attempts", "outcomes") if is_attempt else ("outcomes", "attempts")
-    if waiting.get(others):
-        waiting[others].pop()
+    if entries := waiting.get(others):
+        entries.pop()
     else:
         entries = waiting.setdefault(mine, [])
         entries.append(entry)
         del entries[:-MOST_WAITING]
+    return entries

@@ -48,17 +48,22 @@ class Sources:
     def hear(self, fact: Fact) -> None:
         """Learn from an event when its source writes, and how late that arrives.
 
-        One that arrives with the one before, and is as late or later, tells nothing more.
+        Of those that arrive together the first tells when, and the least late how late.
         """
         heard = self._heard.get(fact.source)
         if heard is None:
-            steps = self._steps(fact.source, (Silent, self._listen), (Slow, self._clock_in))
-            heard = self._heard[fact.source] = _Heard(steps)
+            when = self._steps(fact.source, (Silent, self._listen))
+            how_late = self._steps(fact.source, (Slow, self._clock_in))
+            heard = self._heard[fact.source] = _Heard(when, how_late)
         delay = fact.recorded - fact.at
-        if fact.recorded == heard.recorded and delay >= heard.delay:
+        if fact.recorded != heard.recorded:
+            steps = heard.when + heard.how_late
+        elif delay < heard.delay:
+            steps = heard.how_late
+        else:
             return
         heard.recorded, heard.delay = fact.recorded, delay
-        for judge, place in heard.steps:
+        for judge, place in steps:
             judge(place, fact)
 
     def _steps(self, source: str, *kinds: _Kind) -> Steps:
@@ -157,8 +162,9 @@ _Kind = tuple[type, Callable[[Setting, Place, Fact], None]]
 
 @dataclass(slots=True)
 class _Heard:
-    """What an event of a source is judged by, and when the last one arrived, how late."""
+    """What events of a source are judged by, and when the last one arrived, how late."""
 
-    steps: Steps
+    when: Steps
+    how_late: Steps
     recorded: int = -1
     delay: int = 0

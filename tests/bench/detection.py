@@ -124,7 +124,6 @@ def _progress() -> Callable[[int], None]:
 
 # --- new events ----------------------------------------------------------------------------------
 
-
 Batch = tuple[str, datetime, list[dict[str, Any]]]
 """Whose events, when they arrive, and the events."""
 
@@ -150,11 +149,12 @@ def _measure_steady(rounds: int) -> None:
     """
     batches = new_batches()
     with portal(workers=1) as server:
-        _post(server, batches)  # connects
+        post = partial(_post, server, batches, _Keys())
+        post()  # connects
         for at_once in AT_ONCE:
             _print_steady(
                 at_once,
-                [Round(_post(server, batches), *_round(batches, at_once)) for _ in range(rounds)],
+                [Round(post(), *_round(batches, at_once)) for _ in range(rounds)],
             )
 
 
@@ -196,14 +196,23 @@ def _round(batches: Iterator[Batch], at_once: int) -> tuple[Cost, Cost]:
     return ingested, judged
 
 
-def _post(server: subprocess.Popen[bytes], batches: Iterator[Batch]) -> Cost:
+class _Keys(dict[str, str]):
+    """A key for each source, issued when it is asked for first."""
+
+    def __missing__(self, source: str) -> str:
+        from audit.keys import issue_key
+
+        self[source] = issue_key(source=source, name="bench", scopes=["write"])[1]
+        return self[source]
+
+
+def _post(server: subprocess.Popen[bytes], batches: Iterator[Batch], keys: _Keys) -> Cost:
     """What it costs the server to take in the next batches over HTTP.
 
     These have the clock on the wall, which is not the log's here: detection passes them over.
     """
     from audit.detection.detecting import FOLLOWER
     from audit.following import size
-    from audit.keys import issue_key
     from audit.models import Follower
     from audit.tasks import seal_pending
 
@@ -211,8 +220,7 @@ def _post(server: subprocess.Popen[bytes], batches: Iterator[Batch]) -> Cost:
     posters = []
     for source, _, events in islice(batches, BATCHES):
         body = json.dumps(events, default=datetime.isoformat).encode()
-        _, key = issue_key(source=source, name="bench", scopes=["write"])
-        posters.append(Poster(key, "/api/v1/events/", [body]))
+        posters.append(Poster(keys[source], "/api/v1/events/", [body]))
     cost = _costs(
         lambda: [each.post(connection, 0) for each in posters], lambda: _server_cpu(server)
     )[1]
