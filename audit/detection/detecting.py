@@ -88,10 +88,12 @@ def judge(
     """Judge the facts of these leaves by rules that are set so there, and store the result."""
     engine = Engine(settings, secret=secret(), size=leaves.start)
     last = max((fact.recorded for fact in facts), default=until or 0)
-    states = read_due(last - last % HOUR, using)
+    hour = last - last % HOUR
     steps = [engine.steps(fact) for fact in facts]
-    wanted = engine.wanted(steps).union(engine.wanted_when_due(states.values()))
-    states |= read_states(wanted - states.keys(), using)
+    states = read_states(engine.wanted(steps), using)
+    if CLOCK in states and states[CLOCK].data["hour"] < hour:
+        states |= read_due(hour, using)
+        states |= read_states({*engine.wanted_when_due(states.values())} - states.keys(), using)
     engine.remember(states)
     found = set(states)
     for fact, taken in zip(facts, steps, strict=True):
@@ -172,12 +174,7 @@ def _facts(which: str, values: Sequence[Any], using: str) -> list[Fact]:
 
 _PLACES = "%s::text[], %s::int[], %s::text[]"
 _COLUMNS = "rule, version, key, state::text, (extract(epoch FROM due) * 1000)::bigint"
-# Nothing is looked for while the log's own hour has not changed.
-_READ_DUE = f"""
-    SELECT {_COLUMNS} FROM audit_detectionstate WHERE due <= to_timestamp(%s / 1000.0) AND %s > (
-        SELECT (state ->> 'hour')::bigint FROM audit_detectionstate
-        WHERE (rule, version, key) = (%s, %s, %s))
-"""
+_READ_DUE = f"SELECT {_COLUMNS} FROM audit_detectionstate WHERE due <= to_timestamp(%s / 1000.0)"
 _READ = f"""
     SELECT {_COLUMNS} FROM audit_detectionstate
     JOIN unnest({_PLACES}) AS wanted (rule, version, key) USING (rule, version, key)
@@ -197,8 +194,8 @@ _FORGET = f"""
 
 
 def read_due(hour: int, using: str) -> dict[Place, State]:
-    """The state of all places that are due by this whole hour, if it was not passed before."""
-    return _read(_READ_DUE, [hour, hour, *CLOCK], using)
+    """The state of all places that are due by this whole hour."""
+    return _read(_READ_DUE, [hour], using)
 
 
 def read_states(places: Iterable[Place], using: str) -> dict[Place, State]:
