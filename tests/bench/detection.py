@@ -295,11 +295,17 @@ def _own_backends() -> list[int]:
 
 
 def _server_cpu(server: subprocess.Popen[bytes]) -> float:
-    """Of the server, its workers, and all backends but those of this process."""
+    """Of the server, its workers, and all backends but those of this process.
+
+    Autovacuum has a backend but no user: it is nobody's.
+    """
     from django.db import connections
 
     with connections["owner"].cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND usesysid IS NOT NULL"
+        )
         backends = {pid for (pid,) in cursor.fetchall()} - {*_own_backends()}
     workers = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     return cpu_of([server.pid, *map(int, workers), *backends])
