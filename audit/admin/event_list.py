@@ -100,10 +100,13 @@ def _counted(
     """How many events there are, and the bars of them; of how many, where they are not of all."""
     start, end = chosen.time_range()
     stack = stack_of(request.GET)
-    if series.newest:
-        total, start = counts.total(chosen), None
+    # What the queries are follows from the filter, not from how many events it finds.
+    if chosen.countable() is None:
+        total = counts.total(chosen)
     else:
         total = counts.Total(series.number, is_exact=True)
+    if series.newest:
+        start = None
     kept = pairs(request.GET, without=PLACE)
     _, zone = zones.chosen(request)
     return {

@@ -27,9 +27,8 @@ class Command(BaseCommand):
         try:
             key = make_key(file, settings.AUDITPORTAL_ORIGIN)
         except FileExistsError as error:
-            taken = (
-                error.filename2 or error.filename
-            )  # the file itself, or one where a folder has to be
+            # The file itself, or one that is where a folder has to be.
+            taken = error.filename2 or error.filename
             raise CommandError(f"{taken} is there already: no key is ever overwritten") from None
         except (OSError, ValueError) as error:
             raise CommandError(f"no key was made: {error}") from None
